@@ -1,0 +1,142 @@
+"""The VAE: an encoder of masked slices and a decoder with a linear path, both told the slice's height."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+CHANNELS = (32, 64, 96, 128)  # at 1/2, 1/4, 1/8 and 1/16 of the slice's side
+HEIGHT_FEATURES = 16
+
+
+def height_features(height: Tensor) -> Tensor:
+    """Sines and cosines of a relative height (0 to 1): (n,) -> (n, 16)."""
+    octave = torch.arange(HEIGHT_FEATURES // 2, device=height.device)
+    angle = height[:, None] * math.pi * 2.0**octave * 0.5
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Block(nn.Module):
+    """Convolution, group norm, modulation by the slice's height, SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+        self.norm = nn.GroupNorm(8, outputs)
+        self.modulation = nn.Linear(HEIGHT_FEATURES, 2 * outputs)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, height: Tensor) -> Tensor:
+        scale, shift = self.modulation(height)[:, :, None, None].chunk(2, dim=1)
+        return nnf.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
+class Encoder(nn.Module):
+    """q(z | known part of a slice, mask, height): a Gaussian with diagonal covariance."""
+
+    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+        super().__init__()
+        c1, c2, c3, c4 = CHANNELS
+        self.blocks = nn.ModuleList(
+            [
+                Block(8, c1, kernel),
+                Block(c1, c2, kernel, 2),
+                Block(c2, c3, kernel, 2),
+                Block(c3, c4, kernel, 2),
+            ]
+        )
+        self.squeeze = nn.Conv2d(c4, 64, 1)
+        self.out = nn.Linear(64 * (size[0] // 16) * (size[1] // 16), 2 * latent)
+        nn.init.normal_(self.out.weight, std=1e-3)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, image: Tensor, hole: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance, (n, latent) each, of slices (n, 1, h, w) whose hole (n, 1, h, w) is 1."""
+        features = height_features(height)
+        x = nnf.pixel_unshuffle(torch.cat([image * (1 - hole), hole], dim=1), 2)
+        for block in self.blocks:
+            x = block(x, features)
+        mean, log_variance = self.out(self.squeeze(x).flatten(1)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-10, 3)
+
+
+class LinearPath(nn.Module):
+    """mean(height) + D A(height) z at half resolution: probabilistic PCA whose loadings vary with height.
+
+    D is a dictionary of images that all heights share, A(height) is interpolated between control heights.
+    """
+
+    def __init__(self, size: tuple[int, int], latent: int, controls: int = 24, atoms: int = 320):
+        super().__init__()
+        self.size = (size[0] // 2, size[1] // 2)
+        pixels = self.size[0] * self.size[1]
+        self.controls = controls
+        self.mean = nn.Parameter(torch.zeros(2 * controls - 1, pixels))
+        self.loadings = nn.Parameter(torch.randn(controls, latent, atoms) * 0.01)
+        self.dictionary = nn.Parameter(torch.randn(atoms, pixels) * 0.01)
+
+    def forward(self, z: Tensor, height: Tensor) -> Tensor:
+        codes = torch.zeros_like(z[:, :1] * self.loadings[0, :1])
+        for index, share in neighbours(height, self.controls):
+            codes = codes + share[:, None] * torch.einsum("nk,nka->na", z, self.loadings[index])
+        mean = sum(share[:, None] * self.mean[index] for index, share in neighbours(height, len(self.mean)))
+        return (mean + codes @ self.dictionary).view(-1, 1, *self.size)
+
+
+def neighbours(height: Tensor, controls: int) -> list[tuple[Tensor, Tensor]]:
+    """The two control heights round a relative height (0 to 1), with their shares in a linear interpolation."""
+    position = height.clamp(0, 1) * (controls - 1)
+    lower = position.floor().clamp(max=controls - 2)
+    share = position - lower
+    return [(lower.long(), 1 - share), (lower.long() + 1, share)]
+
+
+class Decoder(nn.Module):
+    """G(z, height): the linear path, and a convolutional network that adds what is not linear in z."""
+
+    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+        super().__init__()
+        c1, c2, c3, _ = CHANNELS
+        self.start = (64, size[0] // 16, size[1] // 16)
+        self.linear = LinearPath(size, latent)
+        self.project = nn.Linear(latent, math.prod(self.start))
+        self.blocks = nn.ModuleList([Block(64, c3, kernel), Block(c3, c2, kernel), Block(c2 + 1, c1, kernel)])
+        self.out = nn.Conv2d(c1 + 1, 4, kernel, padding=kernel // 2)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, z: Tensor, height: Tensor) -> Tensor:
+        """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
+        features = height_features(height)
+        linear = self.linear(z, height)
+        x = self.project(z).view(-1, *self.start)
+        coarse, middle, fine = self.blocks
+        x = coarse(double(x), features)
+        x = middle(double(x), features)
+        x = fine(torch.cat([double(x), linear], dim=1), features)
+        detail = nnf.pixel_shuffle(self.out(torch.cat([x, linear], dim=1)), 2)
+        return nnf.interpolate(linear, scale_factor=2.0, mode="bilinear", align_corners=False) + detail
+
+
+def double(x: Tensor) -> Tensor:
+    """Twice the side, nearest neighbour."""
+    return nnf.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class VAE(nn.Module):
+    """A variational autoencoder of axial slices whose encoder sees the slice with a hole (Kingma & Welling 2014).
+
+    Args:
+        size: pixels (h, w) of a slice, multiples of 16.
+        latent: size of z.
+        kernel: side of the convolution kernels, 3 or 7.
+    """
+
+    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+        super().__init__()
+        self.encoder = Encoder(size, latent, kernel)
+        self.decoder = Decoder(size, latent, kernel)

@@ -1,0 +1,61 @@
+"""The settings of one run: the panel's state, the command's options, the JSON saved beside a result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from .errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BLENDINGS = ("3d", "2d", "none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a result.
+
+    Attributes:
+        model: name of a shipped model, or the path of a model folder.
+        device: "auto" takes CUDA, then Apple MPS, then the CPU.
+        label: the mask's label that is the lesion; None takes every non-zero voxel.
+        iterations: Adam steps of the latent optimisation at most (it stops early once settled).
+        restarts: latent starts per slice; the one with the lowest loss is kept.
+        prior_weight: lambda of the prior loss.
+        window: side of the square window of the context weights, in model pixels (odd).
+        weighting: weigh known pixels by how much of their window is hole (else all alike).
+        prior: use the prior loss.
+        blending: "3d" or "2d" (slice by slice) Poisson blending, or "none" to paste.
+        seed: seed of every random draw.
+    """
+
+    model: str = "vae3"
+    device: str = "auto"
+    label: int | None = None
+    iterations: int = 100
+    restarts: int = 1
+    prior_weight: float = 1.0
+    window: int = 25
+    weighting: bool = True
+    prior: bool = True
+    blending: str = "3d"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise InputError(f"Unknown device '{self.device}': choose one of {', '.join(DEVICES)}.")
+        if self.blending not in BLENDINGS:
+            raise InputError(f"Unknown blending '{self.blending}': choose one of {', '.join(BLENDINGS)}.")
+        if self.iterations < 0:
+            raise InputError(f"The number of iterations must be 0 or more, not {self.iterations}.")
+        if self.restarts < 1:
+            raise InputError(f"The number of restarts must be 1 or more, not {self.restarts}.")
+        if not 0 <= self.prior_weight < float("inf"):
+            raise InputError(f"The prior weight must be a finite number of 0 or more, not {self.prior_weight}.")
+        if self.window < 3 or self.window % 2 == 0:
+            raise InputError(f"The context window must be an odd number of 3 pixels or more, not {self.window}.")
+        if self.label is not None and self.label == 0:
+            raise InputError("Label 0 is the background: choose another label.")
+
+    def to_dict(self) -> dict:
+        """The settings as plain JSON types."""
+        return asdict(self)

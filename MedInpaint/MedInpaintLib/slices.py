@@ -1,0 +1,115 @@
+"""Scan -> stack of model-space axial slices, and the way back to the scan's own voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from .alignment import Alignment, Template, carry
+from .errors import InputError
+
+WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
+BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The model-space slices that the hole touches, n of h x w pixels.
+
+    Attributes:
+        image: float32 (n, h, w), model intensities; 0 in the hole and outside the brain.
+        hole: bool (n, h, w), pixels to fill or not known.
+        context: bool (n, h, w), known pixels that the result is fitted to.
+        heights: int (n,), each slice's index along the model grid's z axis.
+        scale: scan intensity of model intensity 1.
+    """
+
+    image: np.ndarray
+    hole: np.ndarray
+    context: np.ndarray
+    heights: np.ndarray
+    scale: float
+
+
+def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
+    """The scan intensity that becomes 1: the trimmed mean of the brighter half of the known brain becomes 0.75.
+
+    Zero stays zero, so background stays background. Raises InputError if there is nothing to measure.
+    """
+    tissue = values[known]
+    if tissue.size < 100:
+        raise InputError("The scan shows too little brain to work from: check that the mask marks only the lesion.")
+    middle, top = np.percentile(tissue, [50, 98])
+    upper = tissue[(tissue >= middle) & (tissue <= top)]
+    scale = float(upper.mean() / WHITE_MATTER)
+    if scale <= 0 or tissue.std() == 0:
+        raise InputError("The scan has no contrast in the brain: check that it is a T1-weighted MRI.")
+    return scale
+
+
+def to_model_grid(
+    scan: sitk.Image, values: np.ndarray, known: np.ndarray, template: Template, transform: sitk.Transform
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resample the known voxels to the model grid by normalised convolution, so that the hole leaks nowhere.
+
+    Returns the values (float32) and the share of each voxel that is known (0 to 1), both (z, y, x).
+    """
+    spacing = template.image.GetSpacing()[0]
+
+    def resampled(array):
+        image = sitk.GetImageFromArray(array.astype(np.float32))
+        image.CopyInformation(scan)
+        sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
+        image = sitk.SmoothingRecursiveGaussian(image, sigmas)
+        return sitk.GetArrayFromImage(sitk.Resample(image, template.image, transform, sitk.sitkLinear, 0.0))
+
+    share = resampled(known)
+    total = resampled(np.where(known, values, 0.0))
+    return np.where(share > 0.1, total / np.maximum(share, 0.1), 0.0).astype(np.float32), share
+
+
+def to_slices(
+    scan: sitk.Image, values: np.ndarray, hole: np.ndarray, alignment: Alignment, template: Template
+) -> Slices:
+    """Every model-space axial slice that the hole touches.
+
+    Args:
+        scan: gives the geometry.
+        values: float32 (z, y, x), all finite; what it holds in the hole is ignored.
+        hole: bool (z, y, x).
+        alignment: of this scan to this template.
+    """
+    transform = alignment.transform
+    scale = intensity_scale(values, alignment.brain & ~hole)
+    image, share = to_model_grid(scan, values, ~hole, template, transform)
+    image /= scale
+    ones = sitk.GetImageFromArray(hole.astype(np.float32))
+    ones.CopyInformation(scan)
+    filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
+    missing = filled | (share < 0.5) & _inside(scan, template, transform)
+    brain = sitk.GetArrayViewFromImage(template.brain) > 0
+    spacing = template.image.GetSpacing()[::-1]
+    outside = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    if alignment.extracted:
+        context = ~missing & (outside <= BOUNDARY)
+    else:
+        # A head: the skull is no part of the model, and where the brain ends is known only roughly.
+        inside = ndimage.distance_transform_edt(brain, sampling=spacing)
+        image[outside > BOUNDARY] = 0
+        missing |= (outside <= BOUNDARY) & (inside <= BOUNDARY)
+        context = ~missing & brain
+    context &= _inside(scan, template, transform)
+    touched = np.flatnonzero(filled.any(axis=(1, 2)))
+    return Slices(
+        np.where(missing, 0, image)[touched].astype(np.float32), missing[touched], context[touched], touched, scale
+    )
+
+
+def _inside(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:
+    """bool on the model grid: within the scan's field."""
+    field = sitk.Image(scan.GetSize(), sitk.sitkUInt8) + 1
+    field.CopyInformation(scan)
+    return carry(field, template.image, transform)

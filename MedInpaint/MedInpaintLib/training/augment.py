@@ -1,0 +1,53 @@
+"""What a training batch goes through: flips, small affine maps, intensity changes, random holes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+
+def augmented(slices: Tensor, generator: torch.Generator) -> Tensor:
+    """Slices (n, 1, h, w), each flipped or not, moved a little, its intensities changed a little.
+
+    Rotation up to 5 degrees, scaling up to 5 % an axis, shift up to 2 %; gain up to 8 %, gamma up to 12 %.
+    """
+    n = len(slices)
+
+    def draw(extent: float) -> Tensor:
+        return (2 * torch.rand(n, generator=generator).to(slices.device) - 1) * extent
+
+    flip = torch.sign(draw(1.0) + 1e-9)
+    angle, ratio = draw(0.09), slices.shape[-2] / slices.shape[-1]
+    sx, sy, tx, ty = 1 + draw(0.05), 1 + draw(0.05), draw(0.02), draw(0.02)
+    rows = [
+        torch.stack([flip * sx * angle.cos(), -angle.sin() * ratio, tx], dim=1),
+        torch.stack([flip * angle.sin() / ratio, sy * angle.cos(), ty], dim=1),
+    ]
+    grid = nnf.affine_grid(torch.stack(rows, dim=1), list(slices.shape), align_corners=False)
+    moved = nnf.grid_sample(slices, grid, mode="bilinear", align_corners=False)
+    gain, gamma = (1 + draw(0.08), 1 + draw(0.12))
+    return gain.view(-1, 1, 1, 1) * moved.clamp(min=1e-4) ** gamma.view(-1, 1, 1, 1)
+
+
+def random_holes(slices: Tensor, spacing: float, generator: torch.Generator, most: int = 3) -> Tensor:
+    """Holes (n, 1, h, w; 1 in the hole) of 1 to 3 ellipses of 3 to 24 mm radius, each centred in the brain."""
+    n, _, height, width = slices.shape
+    rows = torch.arange(height, device=slices.device).view(1, -1, 1)
+    columns = torch.arange(width, device=slices.device).view(1, 1, -1)
+    brain = (slices[:, 0] > 0.05).flatten(1).float() + 1e-6
+
+    def uniform(low: float, high: float) -> Tensor:
+        return (low + (high - low) * torch.rand(n, generator=generator)).to(slices.device).view(-1, 1, 1)
+
+    hole = torch.zeros(n, height, width, device=slices.device, dtype=torch.bool)
+    count = uniform(0, most).ceil()
+    for index in range(most):
+        centre = torch.multinomial(brain.cpu(), 1, generator=generator).to(slices.device).view(-1, 1, 1)
+        angle = uniform(0, torch.pi)
+        dy, dx = rows - centre // width, columns - centre % width
+        along, across = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
+        radius = 3 * 8 ** uniform(0, 1) / spacing  # log-uniform: small holes as often as large ones
+        stretch = uniform(0.7, 1.4)
+        hole |= ((along * stretch) ** 2 + (across / stretch) ** 2 < radius**2) & (index < count)
+    return hole[:, None].float()
