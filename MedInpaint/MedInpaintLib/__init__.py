@@ -1,0 +1,35 @@
+"""MedInpaint: fill a lesion in a brain MRI with the tissue a healthy brain would have there.
+
+from MedInpaintLib import Settings, inpaint
+
+result = inpaint(image, mask, Settings(iterations=200))  # SimpleITK images
+result.image, result.generated, result.report
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import Cancelled, InputError
+    from .pipeline import Result, inpaint
+    from .settings import Settings
+
+__version__ = "0.1.0"
+__all__ = ["Cancelled", "InputError", "Result", "Settings", "__version__", "inpaint"]
+
+_HOMES = {
+    "Cancelled": "errors",
+    "InputError": "errors",
+    "Result": "pipeline",
+    "Settings": "settings",
+    "inpaint": "pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: `medinpaint --help` need not wait for SimpleITK and scipy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
+STARTS = 3  # best starting poses that are followed up
 POOR_QUALITY = 0.6  # correlation with the template; well aligned T1w scans reach 0.75 to 0.95
 
 
@@ -84,51 +86,47 @@ def is_brain_extracted(values: np.ndarray) -> bool:
     return bool((values == 0).mean() > 0.3 and (faces != 0).mean() < 0.1)
 
 
-def register(
-    template: Template, moving: sitk.Image, known: sitk.Image, extracted: bool, affine: bool = True
-) -> sitk.AffineTransform:
+def register(template: Template, moving: sitk.Image, known: sitk.Image, extracted: bool) -> sitk.AffineTransform:
     """Template -> scan, on shrunk images. Starts from the best of several poses, so that tilted or cut heads do."""
-    fixed = _to_spacing(template.image, WORKING_SPACING)
     # Beyond the brain the template is zero: right for a brain-extracted scan; in a head only true of the dark
     # rim of skull and fluid, so the metric sees one voxel of it.
-    region = sitk.BinaryDilate(
-        sitk.Resample(template.brain, fixed, sitk.Transform(), sitk.sitkNearestNeighbor), [3 if extracted else 1] * 3
-    )
-    centre = _centre_of_mass(template.brain)
-    poses = _starting_poses(moving, centre, extracted)
-    coarse = _method(region, known, levels=((2, 2.0),))
-    coarse_fixed = fixed
-    ranked = sorted(poses, key=lambda pose: _metric(coarse, coarse_fixed, moving, pose))[:3]
-    candidates = []
-    for pose in ranked:
-        method = _method(region, known, levels=((2, 2.0),), iterations=40)
-        candidates.append((method, _run(method, fixed, moving, pose)))
-    best = min(candidates, key=lambda pair: _metric(coarse, fixed, moving, pair[1]))[1]
-    result = sitk.AffineTransform(3)
-    result.SetCenter(centre)
-    result.SetMatrix(best.GetMatrix())
-    result.SetTranslation(best.GetTranslation())
-    if affine:
-        method = _method(region, known, levels=((2, 1.0), (1, 0.0)), iterations=60)
-        result = sitk.AffineTransform(_run(method, fixed, moving, result))
-    return result
+    margin = 3 if extracted else 1
+    fixed = _to_spacing(template.image, WORKING_SPACING)
+    coarse = _to_spacing(template.image, 2 * WORKING_SPACING)
+    inside = sitk.GetArrayViewFromImage(_region(template, coarse, margin)) > 0
+    brain = sitk.GetArrayViewFromImage(coarse)[inside]
+    method = _method(_region(template, fixed, margin), known)
+    smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
+
+    def cost(pose: sitk.Transform) -> float:
+        scan = sitk.GetArrayViewFromImage(sitk.Resample(smooth, coarse, pose, sitk.sitkLinear, 0.0))[inside]
+        return -mutual_information(brain, scan)
+
+    def optimised(pose: sitk.Transform, levels: Sequence[tuple[int, float]]) -> sitk.Transform:
+        method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
+        method.SetSmoothingSigmasPerLevel([sigma for _, sigma in levels])
+        method.SetInitialTransform(pose, inPlace=True)
+        method.Execute(fixed, moving)
+        return pose
+
+    centre = _physical_centre(sitk.GetArrayViewFromImage(template.brain) > 0, template.brain)
+    starts = sorted(_starting_poses(moving, centre, extracted), key=cost)[:STARTS]
+    similarity = min((optimised(pose, [(2, 2.0)]) for pose in starts), key=cost)
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(centre)
+    transform.SetMatrix(similarity.GetMatrix())
+    transform.SetTranslation(similarity.GetTranslation())
+    return optimised(transform, [(2, 1.0), (1, 0.0)])
 
 
-def _run(method, fixed, moving, transform):
-    method.SetInitialTransform(transform, inPlace=True)
-    method.Execute(fixed, moving)
-    return transform
+def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 24) -> float:
+    """Mutual information of two samples of intensities from 0 to 1, nats."""
+    joint = np.histogram2d(a, b, bins, [[0, 1], [0, 1]])[0] / len(a)
+    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    return float((joint[joint > 0] * np.log(joint[joint > 0] / apart[joint > 0])).sum())
 
 
-def _metric(method, fixed, moving, transform) -> float:
-    method.SetInitialTransform(transform, inPlace=False)
-    try:
-        return method.MetricEvaluate(fixed, moving)
-    except RuntimeError:  # no overlap
-        return np.inf
-
-
-def _method(region, known, levels, iterations=1) -> sitk.ImageRegistrationMethod:
+def _method(region: sitk.Image, known: sitk.Image) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(region)
@@ -137,14 +135,16 @@ def _method(region, known, levels, iterations=1) -> sitk.ImageRegistrationMethod
     method.SetMetricSamplingPercentage(0.5)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=0.02, numberOfIterations=iterations, relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-6,
+        learningRate=2.0, minStep=0.02, numberOfIterations=60, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
-    method.SetSmoothingSigmasPerLevel([sigma for _, sigma in levels])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
     return method
+
+
+def _region(template: Template, grid: sitk.Image, margin: int) -> sitk.Image:
+    """The template's brain on a grid, grown by a margin in voxels of it."""
+    brain = sitk.Resample(template.brain, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+    return sitk.BinaryDilate(brain, [margin] * 3)
 
 
 def _starting_poses(moving: sitk.Image, centre, extracted: bool) -> list[sitk.Similarity3DTransform]:
@@ -159,7 +159,7 @@ def _starting_poses(moving: sitk.Image, centre, extracted: bool) -> list[sitk.Si
         pose = sitk.Similarity3DTransform()
         pose.SetCenter(centre)
         pose.SetRotation([1.0, 0.0, 0.0], np.deg2rad(pitch))
-        pose.SetTranslation((target + [0.0, back, up] - centre).tolist())
+        pose.SetTranslation((target - centre + np.array([0.0, back, up])).tolist())
         poses.append(pose)
     return poses
 
@@ -186,10 +186,6 @@ def _to_spacing(image: sitk.Image, spacing: float) -> sitk.Image:
 def _physical_centre(mask: np.ndarray, image: sitk.Image) -> tuple[float, float, float]:
     z, y, x = ndimage.center_of_mass(mask)
     return image.TransformContinuousIndexToPhysicalPoint([float(x), float(y), float(z)])
-
-
-def _centre_of_mass(mask: sitk.Image) -> tuple[float, float, float]:
-    return _physical_centre(sitk.GetArrayViewFromImage(mask) > 0, mask)
 
 
 def _on_template(moving, known, template, transform):

@@ -76,7 +76,10 @@ def search(
     image, hole, weight = (batch(array)[:, None] for array in (slices.image, slices.hole, weights))
     height = batch(slices.heights / (count - 1))
     with torch.no_grad():
-        parts = [network.encoder(*part) for part in zip(image.split(CHUNK), hole.split(CHUNK), height.split(CHUNK), strict=True)]
+        parts = [
+            network.encoder(*part)
+            for part in zip(image.split(CHUNK), hole.split(CHUNK), height.split(CHUNK), strict=True)
+        ]
     mean, log_variance = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     noise = torch.randn(mean.shape, generator=generator).to(device)
     noise[:: settings.restarts] = 0  # the first start is the encoder's mean, further ones are samples round it
@@ -95,7 +98,7 @@ def search(
 
     chunks = [slice(start, start + CHUNK) for start in range(0, len(z), CHUNK)]
     before, taken = np.inf, 0
-    for taken in range(1, settings.iterations + 1):  # noqa: B007 (how many were taken is reported)
+    for taken in range(1, settings.iterations + 1):
         optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for part in chunks:

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from .alignment import Template
 from .errors import InputError
+from .resources import resources_folder
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,8 @@ class Model:
         """The brain that defines the model's space. Raises InputError if the file was altered."""
         self._checked(TEMPLATE)
         stored = sitk.ReadImage(str(self.folder / TEMPLATE))
-        return Template(sitk.Cast(stored, sitk.sitkFloat32) / TEMPLATE_LEVELS, sitk.Cast(stored > 0, sitk.sitkUInt8))
+        image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
+        return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
 
     def network(self, device: torch.device) -> VAE:
         """The trained network in evaluation mode. Raises InputError if the weights were altered or do not fit."""
@@ -67,10 +69,8 @@ class Model:
 
 
 def models_folder() -> Path:
-    """Where the shipped models are: beside the Slicer module, or inside the installed package."""
-    package = Path(__file__).resolve().parent
-    inside = package / "Resources" / "Models"
-    return inside if inside.is_dir() else package.parent / "Resources" / "Models"
+    """Where the shipped models are."""
+    return resources_folder() / "Models"
 
 
 def shipped_models() -> list[Model]:
@@ -94,7 +94,9 @@ def save_model(folder: Path, state: dict[str, torch.Tensor], template: Template,
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({name: tensor.detach().cpu().half().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
-    levels = sitk.Cast(sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255)), sitk.sitkUInt8)
+    levels = sitk.Cast(
+        sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255)), sitk.sitkUInt8
+    )
     sitk.WriteImage(levels * template.brain, str(folder / TEMPLATE), useCompression=True)
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, TEMPLATE)}
     (folder / CARD).write_text(json.dumps({**card, "sha256": hashes}, indent=2) + "\n", encoding="utf-8")

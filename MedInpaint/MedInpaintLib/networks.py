@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-CHANNELS = (32, 64, 96, 128)  # at 1/2, 1/4, 1/8 and 1/16 of the slice's side
+CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8 and 1/16 of the slice's side
 HEIGHT_FEATURES = 16
 
 

@@ -12,6 +12,7 @@ from .alignment import Alignment, Template, carry
 from .errors import InputError
 
 WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
+INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98th percentile becomes 0.75"
 BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
 
 
@@ -89,23 +90,51 @@ def to_slices(
     ones = sitk.GetImageFromArray(hole.astype(np.float32))
     ones.CopyInformation(scan)
     filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
-    missing = filled | (share < 0.5) & _inside(scan, template, transform)
-    brain = sitk.GetArrayViewFromImage(template.brain) > 0
-    spacing = template.image.GetSpacing()[::-1]
-    outside = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    field = _inside(scan, template, transform)
+    missing = filled | (share < 0.5) & field
+    brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, brain_edge(template)
     if alignment.extracted:
-        context = ~missing & (outside <= BOUNDARY)
+        context = ~missing & field & (brain | edge)
     else:
         # A head: the skull is no part of the model, and where the brain ends is known only roughly.
-        inside = ndimage.distance_transform_edt(brain, sampling=spacing)
-        image[outside > BOUNDARY] = 0
-        missing |= (outside <= BOUNDARY) & (inside <= BOUNDARY)
-        context = ~missing & brain
-    context &= _inside(scan, template, transform)
+        image[~brain & ~edge] = 0
+        missing |= edge
+        context = ~missing & field & brain
     touched = np.flatnonzero(filled.any(axis=(1, 2)))
     return Slices(
         np.where(missing, 0, image)[touched].astype(np.float32), missing[touched], context[touched], touched, scale
     )
+
+
+def to_scan(
+    scan: sitk.Image, generated: np.ndarray, slices: Slices, alignment: Alignment, template: Template
+) -> tuple[np.ndarray, np.ndarray]:
+    """Generated slices on the scan's grid, in scan intensities.
+
+    Args:
+        scan: gives the grid.
+        generated: float32 (n, h, w), model intensities, at slices.heights.
+
+    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x); elsewhere the nearest slice is repeated.
+    """
+    count = template.image.GetSize()[2]
+    nearest = np.abs(np.arange(count)[:, None] - slices.heights[None]).argmin(axis=1)
+    stack = sitk.GetImageFromArray((generated * slices.scale)[nearest])
+    stack.CopyInformation(template.image)
+    back = alignment.transform.GetInverse()
+    source = sitk.Resample(stack, scan, back, sitk.sitkBSpline, 0.0)
+    made = np.isin(np.arange(count), slices.heights)[:, None, None]
+    made = sitk.GetImageFromArray(np.broadcast_to(made, (count, *generated.shape[1:])).astype(np.uint8))
+    made.CopyInformation(template.image)
+    return sitk.GetArrayFromImage(source), carry(made, scan, back)
+
+
+def brain_edge(template: Template) -> np.ndarray:
+    """bool (z, h, w): within 4.5 mm of the edge of the template's brain."""
+    brain = sitk.GetArrayViewFromImage(template.brain) > 0
+    spacing = template.image.GetSpacing()[::-1]
+    outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~brain, brain))
+    return np.maximum(outside, inside) <= BOUNDARY
 
 
 def _inside(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:

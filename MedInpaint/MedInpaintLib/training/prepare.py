@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from ..alignment import Template, align
 from ..errors import InputError
-from ..image import read_image, replacing
+from ..files import read_image, replacing
 from ..slices import intensity_scale, to_model_grid
 from .template import build_template
 
@@ -31,12 +31,14 @@ class SliceData:
         subjects: names of the scans, in the order of the slices.
         tuning: bool (subjects,), True for those never trained on.
         template: of the model space.
+        source: the data's name, licence and citation.
     """
 
     slices: np.ndarray
     subjects: list[str]
     tuning: np.ndarray
     template: Template
+    source: dict[str, str]
 
     def brains(self, tuning: bool) -> np.ndarray:
         """float32 (subjects, z, h, w), model intensities of the training or the tuning subjects."""
@@ -47,8 +49,23 @@ class SliceData:
         return [name for name, held in zip(self.subjects, self.tuning, strict=True) if held == tuning]
 
 
-def prepare(train: Sequence[Path], tune: Sequence[Path], output: Path, workers: int, report: Callable = print) -> None:
-    """Build the template from the training scans, align all scans to it, slice them and save one file."""
+def prepare(
+    train: Sequence[Path],
+    tune: Sequence[Path],
+    output: Path,
+    source: dict[str, str],
+    workers: int = 2,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Build the template from the training scans, align all scans to it, slice them and save one file.
+
+    Args:
+        train, tune: brain-extracted T1w scans, one a subject; models are never trained on the second.
+        output: the slice file (.npz).
+        source: name, licence and citation of the data, for the cards of the models trained on it.
+        workers: processes.
+        report: is told what happens.
+    """
     with get_context("spawn").Pool(workers, initializer=_single_thread) as pool:
         report("building the template")
         template = build_template(train, pool.imap)
@@ -64,6 +81,7 @@ def prepare(train: Sequence[Path], tune: Sequence[Path], output: Path, workers: 
             [paths[i].name.split(".")[0] for i in kept],
             np.array([i >= len(train) for i in kept]),
             template,
+            source,
         ),
         output,
     )
@@ -80,7 +98,14 @@ def save(data: SliceData, path: Path) -> None:
             tuning=data.tuning,
             template=sitk.GetArrayViewFromImage(image),
             brain=sitk.GetArrayViewFromImage(data.template.brain),
-            about=json.dumps({"subjects": data.subjects, "spacing": image.GetSpacing(), "origin": image.GetOrigin()}),
+            about=json.dumps(
+                {
+                    "subjects": data.subjects,
+                    "source": data.source,
+                    "spacing": image.GetSpacing(),
+                    "origin": image.GetOrigin(),
+                }
+            ),
         )
 
 
@@ -93,7 +118,7 @@ def load(path: Path) -> SliceData:
             for image in images:
                 image.SetSpacing(about["spacing"])
                 image.SetOrigin(about["origin"])
-            return SliceData(file["slices"], about["subjects"], file["tuning"], Template(*images))
+            return SliceData(file["slices"], about["subjects"], file["tuning"], Template(*images), about["source"])
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not a slice file: make one with `medinpaint train prepare`.") from error
 

@@ -13,13 +13,18 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..image import replacing
+from ..files import replacing
+from ..latent import choose_device
+from ..models import Model, save_model
 from ..networks import VAE
+from ..slices import INTENSITY_RULE, brain_edge
 from .augment import augmented, random_holes
-from .prepare import LEVELS, SliceData
+from .prepare import LEVELS, SliceData, load
 from .principal import start_from_components
+from .validation import validate
 
 LINEAR_RATE = 0.1  # of the learning rate: the linear path starts from principal components, near its goal
+EDGE_SHARE = 0.25  # of the slices whose brain's edge is hidden, as it is in a whole head
 LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
 
 
@@ -41,13 +46,40 @@ class VAESettings:
 
     kernel: int = 3
     latent: int = 128
-    epochs: int = 60
-    batch: int = 32
+    epochs: int = 36
+    batch: int = 16
     learning_rate: float = 1e-3
     kl_weight: float = 1.0
     noise: float = 0.1
     hole_weight: float = 3.0
     seed: int = 0
+
+
+def train_vae(data_file: Path, output: Path, settings: VAESettings, device: str, resume: bool) -> Model:
+    """Train a VAE and write its model folder.
+
+    Args:
+        data_file: slice file of `medinpaint train prepare`.
+        output: the model's folder; a checkpoint lies beside it (output + ".checkpoint") until the end of training.
+        settings: of the training.
+        device: "auto", "cpu", "cuda" or "mps".
+        resume: go on from the checkpoint if there is one; else a checkpoint that is there is an error.
+    """
+    from tqdm import tqdm
+
+    data = load(data_file)
+    checkpoint = output.with_name(output.name + ".checkpoint")
+    if checkpoint.exists() and not resume:
+        raise InputError(f"There is a checkpoint {checkpoint.name}: add --resume to go on from it, or delete it.")
+    trainer = Trainer(data, settings, choose_device(device))
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+    with tqdm(total=settings.epochs, initial=trainer.epoch, unit="epoch") as bar:
+        while trainer.epoch < settings.epochs:
+            bar.set_postfix(trainer.run_epoch())
+            trainer.save(checkpoint)
+            bar.update()
+    return trainer.export(output, data)
 
 
 class Trainer:
@@ -65,6 +97,7 @@ class Trainer:
         linear = list(self.network.decoder.linear.parameters())
         others = [p for name, p in self.network.named_parameters() if not name.startswith("decoder.linear.")]
         self.optimiser = torch.optim.Adam([{"params": others}, {"params": linear}], betas=(0.9, 0.98))
+        self.edge = torch.as_tensor(brain_edge(data.template), dtype=torch.float32, device=device)[:, None]
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.epoch, self.seconds, self.history = 0, 0.0, []
 
@@ -85,7 +118,7 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
             (reconstruction + self.settings.kl_weight * divergence).backward()
             self.optimiser.step()
-            totals += [float(reconstruction), float(divergence)]
+            totals += [reconstruction.item(), divergence.item()]
             progress((step + 1) / self.steps)
         self.epoch += 1
         self.seconds += time.perf_counter() - started
@@ -97,15 +130,24 @@ class Trainer:
         """Negative evidence lower bound of a batch, nats a slice: reconstruction and divergence (eq. 10, Kingma)."""
         slices = torch.as_tensor(self.slices[chosen]).to(self.device)[:, None].float() / LEVELS
         slices = augmented(slices, self.generator)
-        hole = random_holes(slices, self.spacing, self.generator)
         height = self.heights[chosen].to(self.device)
-        mean, log_variance = self.network.encoder(slices, hole, height)
-        noise = torch.randn(mean.shape, generator=self.generator).to(self.device)
-        generated = self.network.decoder(mean + (0.5 * log_variance).exp() * noise, height)
+        hole = random_holes(slices, self.spacing, self.generator)
+        edge = self.edge[(height * (len(self.edge) - 1)).round().long()]
+        hole = torch.maximum(hole, edge * self._draw(len(chosen)).lt(EDGE_SHARE))
+        seen = slices + 0.05 * self._draw(len(chosen)) * self._draw(*slices.shape, normal=True)
+        mean, log_variance = self.network.encoder(seen, hole, height)
+        z = mean + (0.5 * log_variance).exp() * self._draw(*mean.shape, normal=True)
+        generated = self.network.decoder(z, height)
         weight = 1 + (self.settings.hole_weight - 1) * hole
         squared = (weight * (generated - slices) ** 2).flatten(1).sum(1).mean()
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
         return squared / (2 * self.settings.noise**2), divergence
+
+    def _draw(self, *shape: int, normal: bool = False) -> Tensor:
+        """Random numbers, the same on every device: normal of this shape, or uniform (n, 1, 1, 1)."""
+        if normal:
+            return torch.randn(shape, generator=self.generator).to(self.device)
+        return torch.rand(*shape, 1, 1, 1, generator=self.generator).to(self.device)
 
     def _set_learning_rate(self, step: int) -> None:
         done = step / (self.settings.epochs * self.steps)
@@ -128,6 +170,33 @@ class Trainer:
                 },
                 temporary,
             )
+
+    def export(self, folder: Path, data: SliceData) -> Model:
+        """Write the model's folder, with its figures on the tuning subjects."""
+        state = {name: tensor.half().float() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(state)
+        self.network.eval()
+        started = time.perf_counter()
+        validation = validate(self.network, data)
+        card = {
+            "kind": "vae",
+            "kernel": self.settings.kernel,
+            "latent": self.settings.latent,
+            "slice": list(data.slices.shape[2:]),
+            "grid": {"size": data.template.image.GetSize(), "spacing_mm": data.template.image.GetSpacing()},
+            "intensity": INTENSITY_RULE,
+            "template": f"average of {len(data.names(tuning=False))} aligned training brains, left-right symmetric",
+            "data": data.source,
+            "training_subjects": data.names(tuning=False),
+            "command": "medinpaint train vae",
+            "settings": asdict(self.settings),
+            "epochs": self.epoch,
+            "training_minutes": round(self.seconds / 60, 1),
+            "device": self.device.type,
+            "history": self.history,
+            "validation": {**validation, "seconds": round(time.perf_counter() - started, 1)},
+        }
+        return save_model(folder, state, data.template, card)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint. Raises InputError if it was made with other settings."""

@@ -1,0 +1,213 @@
+"""The command `medinpaint`. Its help needs no SimpleITK, scipy or torch: they are imported when there is work."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+from .console import MODES, Console, table
+from .errors import Cancelled, InputError
+from .settings import BLENDINGS, DEVICES, Settings
+
+DONE, WRONG_INPUT, CANCELLED = 0, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 wrong usage or input, 130 cancelled."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    console = Console()
+    try:
+        with _interruptible():
+            args = _parser(arguments).parse_args(arguments)
+            console = Console(getattr(args, "progress", "none"))
+            args.command(args, console)
+            return DONE
+    except InputError as error:
+        console.error(str(error))
+        return WRONG_INPUT
+    except (Cancelled, KeyboardInterrupt):
+        return CANCELLED
+    finally:
+        console.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C and a polite request to end raise KeyboardInterrupt, so that temporary files go."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that reports wrong usage as any wrong input is: in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message[:1].upper()}{message[1:]}: see `{self.prog} --help`.")
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="medinpaint",
+        description="Fill lesions in T1-weighted brain MRI with healthy-looking tissue. For research use.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, text: str, run, group=commands) -> argparse.ArgumentParser:
+        added = group.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=run)
+        return added
+
+    _run_options(command("run", "Fill the lesion of one scan.", _run))
+    demo = command("demo", "Fill the lesions of a real scan, and a hole of known content in a healthy one.", _demo)
+    demo.add_argument("--output", type=Path, default=Path("medinpaint-demo"), help="folder (default: %(default)s)")
+    demo.set_defaults(progress="bar")
+    command("models", "List the shipped models.", _models)
+
+    train = commands.add_parser("train", help="Train a model.", description="Train a model.", allow_abbrev=False)
+    steps = train.add_subparsers(metavar="STEP", required=True)
+    _prepare_options(command("prepare", "Align and slice brain-extracted scans.", _prepare, steps))
+    _vae_options(command("vae", "Train a variational autoencoder.", _train_vae, steps))
+
+    evaluate = command("evaluate", "Measure fills against known truth.", _evaluate)
+    if arguments[:1] == ["evaluate"]:  # its options come with imports that other commands need not wait for
+        from .evaluation.compare import main_options
+
+        main_options(evaluate)
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    default = Settings()
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="T1w brain scan: NIfTI, NRRD, MHA or a DICOM folder")
+    parser.add_argument("mask", metavar="MASK", type=Path, help="lesion mask, on any grid in the same space")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the filled scan: .nii, .nii.gz, .nrrd or .mha")
+    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"a model (default: {default.model})")
+    parser.add_argument("--device", choices=DEVICES, help=f"where to compute (default: {default.device})")
+    parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
+    parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
+    parser.add_argument("--restarts", metavar="N", type=int, help=f"starts per slice (default: {default.restarts})")
+    weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
+    weighting.add_argument(
+        "--window", metavar="N", type=int, help=f"context window in pixels, odd (default: {default.window})"
+    )
+    weighting.add_argument(
+        "--no-weighting", dest="weighting", action="store_const", const=False, help="weigh all known pixels alike"
+    )
+    prior.add_argument(
+        "--prior-weight", metavar="X", type=float, help=f"lambda of the prior loss (default: {default.prior_weight})"
+    )
+    prior.add_argument("--no-prior", dest="prior", action="store_const", const=False, help="leave the prior loss out")
+    blending.add_argument(
+        "--blending", choices=[b for b in BLENDINGS if b != "none"], help=f"Poisson (default: {default.blending})"
+    )
+    blending.add_argument(
+        "--no-blending", dest="blending", action="store_const", const="none", help="paste what was generated"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, help=f"of random draws (default: {default.seed})")
+    parser.add_argument("--report", metavar="FILE.json", type=Path, help="write measurements of the run")
+    parser.add_argument("--figure", metavar="FILE.png", type=Path, help="write a before-and-after picture")
+    parser.add_argument("--generated", metavar="FILE", type=Path, help="write what was generated, before blending")
+    parser.add_argument("--progress", choices=MODES, default="bar", help="(default: %(default)s)")
+
+
+def _run(args: argparse.Namespace, console: Console) -> None:
+    given = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    from .outputs import Outputs, run_files
+
+    outputs = Outputs(args.output, args.report, args.figure, args.generated)
+    result = run_files(args.image, args.mask, outputs, settings, console)
+    console.event("done", output=str(args.output))
+    if args.progress == "bar":
+        console.close()
+        lesion, seconds = result.report["lesion"], result.report["seconds"]["total"]
+        print(f"{args.output.name}: {lesion['volume_ml']:.3g} ml in {lesion['count']} lesions filled, {seconds:.0f} s")
+
+
+def _demo(args: argparse.Namespace, console: Console) -> None:
+    from .demo import demo
+
+    demo(args.output, console)
+
+
+def _models(args: argparse.Namespace, console: Console) -> None:
+    from .models import models_overview
+
+    print(table(models_overview()))
+
+
+def _prepare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train", metavar="PATH", type=Path, nargs="+", required=True, help="scans, or their folders")
+    parser.add_argument("--tune", metavar="PATH", type=Path, nargs="+", required=True, help="scans never trained on")
+    parser.add_argument("--output", metavar="FILE.npz", type=Path, required=True, help="the slices, for `train vae`")
+    parser.add_argument("--workers", metavar="N", type=int, default=2, help="processes (default: %(default)s)")
+
+
+def _prepare(args: argparse.Namespace, console: Console) -> None:
+    from .files import check_writable
+    from .training.prepare import prepare
+
+    if args.workers < 1:
+        raise InputError(f"The number of workers must be 1 or more, not {args.workers}.")
+    check_writable(args.output, (".npz",))
+    train, tune = _scans(args.train), _scans(args.tune)
+    both = {path.resolve() for path in train} & {path.resolve() for path in tune}
+    if both:
+        raise InputError(f"'{min(both).name}' is given to train and to tune: keep the two apart.")
+    prepare(train, tune, args.output, args.workers, print)
+
+
+def _scans(paths: Sequence[Path]) -> list[Path]:
+    """The files given, and all *.nii.gz of the folders given."""
+    scans = []
+    for path in paths:
+        found = sorted(path.glob("*.nii.gz")) if path.is_dir() else [path] if path.exists() else []
+        if not found:
+            raise InputError(f"'{path}' is no scan and no folder with .nii.gz files: check the path.")
+        scans += found
+    return scans
+
+
+def _vae_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="FILE.npz", type=Path, required=True, help="made by `train prepare`")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="the model's folder")
+    parser.add_argument("--kernel", type=int, choices=(3, 7), help="side of the convolution kernels")
+    parser.add_argument("--latent", metavar="N", type=int, help="size of z")
+    parser.add_argument("--epochs", metavar="N", type=int, help="passes over the slices")
+    parser.add_argument("--batch", metavar="N", type=int, help="slices a step")
+    parser.add_argument("--learning-rate", metavar="X", type=float, help="Adam's highest")
+    parser.add_argument("--kl-weight", metavar="X", type=float, help="weight of the Kullback-Leibler term")
+    parser.add_argument("--seed", metavar="N", type=int, help="of random draws")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+
+
+def _train_vae(args: argparse.Namespace, console: Console) -> None:
+    from .training.vae import VAESettings, train_vae
+
+    given = {field.name: getattr(args, field.name, None) for field in fields(VAESettings)}
+    settings = VAESettings(**{name: value for name, value in given.items() if value is not None})
+    train_vae(args.data, args.output, settings, args.device, args.resume)
+
+
+def _evaluate(args: argparse.Namespace, console: Console) -> None:
+    from .evaluation.compare import run
+
+    run(args)

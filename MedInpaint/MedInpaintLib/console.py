@@ -1,0 +1,67 @@
+"""What a command says while it works: JSON lines on stdout, or a bar and sentences on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+MODES = ("bar", "json", "none")
+BAR_WIDTH = 24
+ERASE_LINE = "\r\x1b[K"
+
+
+class Console:
+    """Progress, warnings and errors of one command.
+
+    Args:
+        mode: "json" writes one event a line to stdout; "bar" draws on stderr if that is a terminal; "none" shows no
+            progress. Warnings and errors are sentences on stderr in every mode.
+    """
+
+    def __init__(self, mode: str = "none") -> None:
+        self._json = mode == "json"
+        self._bar = mode == "bar" and sys.stderr.isatty()
+
+    def progress(self, fraction: float, stage: str, message: str) -> None:
+        """How far the run is: fraction from 0 to 1, the stage and what it is at."""
+        self.event("progress", fraction=round(fraction, 4), stage=stage, message=message)
+        if self._bar:
+            done = round(BAR_WIDTH * fraction)
+            bar = "#" * done + "." * (BAR_WIDTH - done)
+            sys.stderr.write(f"{ERASE_LINE}[{bar}] {100 * fraction:3.0f} % {stage}: {message}")
+            sys.stderr.flush()
+
+    def event(self, event: str, **fields: object) -> None:
+        """One JSON line, in JSON mode only."""
+        if self._json:
+            print(json.dumps({"event": event, **fields}), flush=True)
+
+    def warning(self, message: str) -> None:
+        """Something the user should know, though the run goes on."""
+        self.event("warning", message=message)
+        self._say(f"medinpaint: warning: {message}")
+
+    def error(self, message: str) -> None:
+        """Why the run ends without a result."""
+        self.event("error", message=message)
+        self._say(f"medinpaint: {message}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            sys.stderr.write(ERASE_LINE)
+            sys.stderr.flush()
+
+    def _say(self, line: str) -> None:
+        self.close()
+        print(line, file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[Sequence[object]]) -> str:
+    """Rows as text in aligned columns, the first row as a heading."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""What is evaluated: healthy scans, and holes cut into them under which the truth is known.
+
+Holes are lumpy ellipsoids, and real lesions that experts outlined in another scan, carried over by alignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from ..alignment import Alignment, Template, align, carry
+from ..errors import InputError
+from ..files import read_image
+from ..image import check_scan, hole_on_grid, like, scan_values, spacing_zyx, with_voxels
+from ..pipeline import Case, prepare_case
+from .holes import lesion_hole, lumpy_ellipsoid
+
+LESIONS = "lesions"
+ELLIPSOID = "ellipsoid"  # followed by its radius in mm
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A healthy scan.
+
+    Attributes:
+        name: of its file, without the suffix.
+        scan: the truth.
+        alignment: of the whole scan; it places the holes, each case is aligned anew without its hole.
+        brain: bool (z, y, x), where holes may lie; without a brain-extracted scan's zeros.
+    """
+
+    name: str
+    scan: sitk.Image
+    alignment: Alignment
+    brain: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """Expert lesion masks on one scan's grid, and that scan's way to model space."""
+
+    masks: tuple[Path, ...]
+    scan: sitk.Image
+    alignment: Alignment
+
+    def on(self, index: int, subject: Subject) -> NDArray[np.bool_]:
+        """The mask of this index where it would lie in the subject's head, clipped to the brain: bool (z, y, x)."""
+        mask = hole_on_grid(read_image(self.masks[index]), self.scan)
+        way = scan_to_scan(subject.alignment, self.alignment)
+        hole = lesion_hole(carry(like(self.scan, mask.astype(np.uint8)), subject.scan, way), subject.brain)
+        if not hole.any():
+            raise InputError(f"'{self.masks[index].name}' misses the brain of {subject.name}: leave one of them out.")
+        return hole
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A hole in a subject's brain.
+
+    Attributes:
+        kind: "lesions", or "ellipsoid" and its radius in mm.
+        index: among those of its kind in this subject.
+        shape: the lesion mask's name, or "" for an ellipsoid.
+        voxels: bool (z, y, x).
+    """
+
+    kind: str
+    index: int
+    shape: str
+    voxels: NDArray[np.bool_]
+
+
+def stem(path: Path) -> str:
+    """A file's name without .nii.gz and the like."""
+    return path.name.split(".")[0]
+
+
+def scan_to_scan(here: Alignment, there: Alignment) -> sitk.CompositeTransform:
+    """Takes a point of one aligned scan to the point of another at the same place in the brain."""
+    return sitk.CompositeTransform([there.transform, here.transform.GetInverse()])  # the last one is applied first
+
+
+def read_subject(path: Path, template: Template) -> Subject:
+    """Read a healthy scan and align it. Raises InputError if it cannot be used."""
+    scan = read_image(path)
+    check_scan(scan)
+    nothing = np.zeros(scan.GetSize()[::-1], bool)
+    values = scan_values(scan, nothing)
+    alignment = align(scan, values, nothing, template)
+    brain = alignment.brain & (values > 0) if alignment.extracted else alignment.brain
+    return Subject(stem(path), scan, alignment, brain)
+
+
+def read_lesions(masks: Sequence[Path], scan_path: Path, template: Template) -> Lesions:
+    """Align the scan whose grid the masks share, leaving out its own lesions: the masks that share its first name.
+
+    For patient26_T1.nii.gz these are patient26_*.
+    """
+    scan = read_image(scan_path)
+    check_scan(scan)
+    own = np.zeros(scan.GetSize()[::-1], bool)
+    for path in masks:
+        if stem(path).split("_")[0] == stem(scan_path).split("_")[0]:
+            own |= hole_on_grid(read_image(path), scan)
+    return Lesions(tuple(masks), scan, align(scan, scan_values(scan, own), own, template))
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise InputError unless every kind of hole is known."""
+    for kind in kinds:
+        if kind != LESIONS and not (kind.startswith(ELLIPSOID) and kind.removeprefix(ELLIPSOID).isdecimal()):
+            raise InputError(f"There is no hole '{kind}': use lesions, or ellipsoid and a radius in mm (ellipsoid12).")
+
+
+def draw_hole(kind: str, index: int, subject: Subject, lesions: Lesions | None, seed: int) -> Hole:
+    """The hole of this kind and index. It depends on nothing else but the subject's name and the seed.
+
+    A subject's lesions are different masks until all have been used.
+    """
+    if kind == LESIONS:
+        order = np.random.default_rng([seed, crc32(subject.name.encode())]).permutation(len(lesions.masks))
+        chosen = int(order[index % len(order)])
+        return Hole(kind, index, stem(lesions.masks[chosen]), lesions.on(chosen, subject))
+    rng = np.random.default_rng([seed, crc32(f"{subject.name} {kind}".encode()), index])
+    radius = float(kind.removeprefix(ELLIPSOID))
+    return Hole(kind, index, "", lumpy_ellipsoid(subject.brain, spacing_zyx(subject.scan), radius, rng))
+
+
+def cut_out(subject: Subject, hole: Hole, template: Template) -> Case:
+    """The case as a fill sees it: the hole holds zeros, and the alignment was made without what was there."""
+    emptied = with_voxels(subject.scan, np.zeros(np.count_nonzero(hole.voxels)), hole.voxels)
+    return prepare_case(emptied, like(subject.scan, hole.voxels.astype(np.uint8)), template)

@@ -1,0 +1,95 @@
+"""A run from files to files: checked before the work starts, written together once all is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .console import Console
+from .errors import InputError
+from .figure import check_matplotlib, draw_figure
+from .files import IMAGE_SUFFIXES, check_writable, read_image, replacing, write_exactly
+from .image import check_scan, hole_on_grid
+from .models import find_model
+from .pipeline import Result, inpaint
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run's result goes; None leaves a file out.
+
+    Attributes:
+        image: the filled scan.
+        report: the measurements, JSON.
+        figure: before and after, PNG.
+        generated: G(z) on the scan's grid.
+    """
+
+    image: Path
+    report: Path | None = None
+    figure: Path | None = None
+    generated: Path | None = None
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Raise InputError unless every file can be written and none takes the place of an input or another."""
+        taken = {path.resolve() for path in inputs}
+        for path, suffixes in (
+            (self.image, IMAGE_SUFFIXES),
+            (self.generated, IMAGE_SUFFIXES),
+            (self.report, (".json",)),
+            (self.figure, (".png",)),
+        ):
+            if path is None:
+                continue
+            check_writable(path, suffixes)
+            if path.resolve() in taken:
+                raise InputError(f"'{path.name}' is already an input or another output: choose another name for it.")
+            taken.add(path.resolve())
+        if self.figure:
+            check_matplotlib()
+
+    def write(self, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
+        """Write all files beside their targets, then rename them all, the filled scan last.
+
+        Args:
+            scan: the input.
+            hole: bool (z, y, x).
+            result: of inpaint().
+            about: entered at the top of the report.
+        """
+        with ExitStack() as stack:
+            write_exactly(result.image, stack.enter_context(replacing(self.image)), self.image.name)
+            if self.generated:
+                write_exactly(result.generated, stack.enter_context(replacing(self.generated)), self.generated.name)
+            if self.report:
+                text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
+                stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
+            if self.figure:
+                draw_figure(stack.enter_context(replacing(self.figure)), scan, hole, result)
+
+
+def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console) -> Result:
+    """Fill the lesion of the scan in a file and write the result. Raises InputError with nothing written."""
+    for path in (image, mask):
+        if not path.exists():
+            raise InputError(f"'{path.name}' does not exist: check the path.")
+    outputs.check((image, mask))
+    scan, lesion = read_image(image), read_image(mask)
+    check_scan(scan)
+    hole = hole_on_grid(lesion, scan, settings.label)
+    find_model(settings.model)
+    from .latent import choose_device  # loads torch: what needs none of it was checked before
+
+    console.event("device", device=str(choose_device(settings.device)))
+    result = inpaint(scan, lesion, settings, console.progress)
+    outputs.write(scan, hole, result, {"image": image.name, "mask": mask.name})
+    for warning in result.report["warnings"]:
+        console.warning(warning)
+    return result

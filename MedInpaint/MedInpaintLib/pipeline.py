@@ -1,0 +1,148 @@
+"""The method: find the latents whose slices agree with the surroundings, decode them, blend them in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .alignment import Alignment, Template, align
+from .blending import poisson_blend
+from .errors import InputError
+from .image import check_scan, hole_on_grid, scan_values, spacing_zyx, with_voxels
+from .models import find_model
+from .report import run_report
+from .settings import Settings
+from .slices import Slices, to_scan, to_slices
+
+Progress = Callable[[float, str, str], None]  # fraction done, stage, message; raises Cancelled to stop the run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run returns.
+
+    Attributes:
+        image: the scan with its hole filled: same grid, same pixel type, every other voxel bit-identical.
+        generated: float32, G(z) on the scan's grid before blending; 0 beyond the slices that the hole touches.
+        report: measurements of the run, plain JSON types.
+    """
+
+    image: sitk.Image
+    generated: sitk.Image
+    report: dict
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan and its hole, aligned with a model's space.
+
+    Attributes:
+        scan: the input image.
+        values: float32 (z, y, x), its voxels.
+        hole: bool (z, y, x).
+        template: of the model.
+        alignment: scan <-> template.
+        slices: the model-space slices that the hole touches.
+    """
+
+    scan: sitk.Image
+    values: np.ndarray
+    hole: np.ndarray
+    template: Template
+    alignment: Alignment
+    slices: Slices
+
+
+def inpaint(
+    image: sitk.Image, mask: sitk.Image, settings: Settings | None = None, progress: Progress | None = None
+) -> Result:
+    """Fill the lesion of a T1-weighted brain MRI with the tissue a healthy brain would have there.
+
+    Args:
+        image: the scan, 3-D, any orientation, spacing and real pixel type; brain-extracted or whole head.
+        mask: the lesion, non-zero or settings.label; on any grid in the same physical space.
+        settings: how; the defaults if None.
+        progress: called with the done fraction, the stage and a message; raises Cancelled to stop the run.
+
+    Raises:
+        InputError: the input cannot be used; its message says why and what to do.
+    """
+    from .latent import choose_device, search
+
+    settings = settings or Settings()
+    progress = progress or (lambda fraction, stage, message: None)
+    clock = Clock()
+    progress(0.0, "reading", "checking the scan and the mask")
+    model = find_model(settings.model)
+    device = choose_device(settings.device)
+    network = model.network(device)
+    template = model.template()
+    clock.lap("reading")
+    progress(0.05, "aligning", "registering the model's template to the scan")
+    case = prepare_case(image, mask, template, settings.label)
+    clock.lap("aligning")
+    generated = search(
+        network,
+        case.slices,
+        template.image.GetSize()[2],
+        settings,
+        lambda done, message: progress(0.25 + 0.6 * done, "optimising", message),
+    )
+    clock.lap("optimising")
+    progress(0.85, "blending", "blending the generated tissue into the scan")
+    source, valid = to_scan(case.scan, generated.slices, case.slices, case.alignment, case.template)
+    filled = blend(case, source, settings.blending)
+    result = with_voxels(case.scan, filled, case.hole)
+    clock.lap("blending")
+    report = run_report(case, generated, filled, model, settings, str(device), clock.seconds)
+    progress(1.0, "done", "finished")
+    shown = sitk.GetImageFromArray(np.where(valid, source, 0).astype(np.float32))
+    shown.CopyInformation(image)
+    return Result(result, shown, report)
+
+
+def prepare_case(image: sitk.Image, mask: sitk.Image, template: Template, label: int | None = None) -> Case:
+    """Check the input, align it, cut it into slices. Raises InputError if it cannot be used."""
+    check_scan(image)
+    hole = hole_on_grid(mask, image, label)
+    values = scan_values(image, hole)
+    alignment = align(image, values, hole, template)
+    inside = np.count_nonzero(hole & alignment.brain)
+    if inside == 0:
+        raise InputError("The mask lies outside the brain: check that it belongs to this scan.")
+    if inside > 0.5 * np.count_nonzero(alignment.brain):
+        raise InputError("The mask covers more than half of the brain: mark the lesion only.")
+    slices = to_slices(image, values, hole, alignment, template)
+    return Case(image, values, hole, template, alignment, slices)
+
+
+def blend(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
+    """The hole's new values (in the order of values[hole]) from G(z) on the scan's grid, float (z, y, x)."""
+    if blending == "none":
+        return source[case.hole]
+    box = tuple(
+        slice(max(0, index.min() - 1), index.max() + 2) for index in np.nonzero(case.hole)
+    )  # the equations reach one voxel beyond the hole
+    # Outside a head's brain the model knows nothing: there the fill continues the surroundings smoothly.
+    guide = None if case.alignment.extracted else case.alignment.brain[box]
+    return poisson_blend(
+        case.values[box], source[box], case.hole[box], spacing_zyx(case.scan), guide, slicewise=blending == "2d"
+    )
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._started, 3)
+        self._started = now

@@ -1,0 +1,155 @@
+"""What one run did, as plain JSON types: numbers are finite or null, and nothing names the patient."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+import SimpleITK as sitk
+from scipy import ndimage
+
+from . import __version__
+from .evaluation.metrics import seam
+from .image import spacing_zyx
+from .models import WEIGHTS, Model
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .latent import Generated
+    from .pipeline import Case
+
+RING = 3.0  # mm round the hole
+OUTSIDE = 0.2  # share of the mask outside the brain from which the user is told
+EVERY_NEIGHBOUR = np.ones((3, 3, 3))
+
+
+def run_report(
+    case: Case,
+    generated: Generated,
+    filled: np.ndarray,
+    model: Model,
+    settings: Settings,
+    device: str,
+    seconds: dict[str, float],
+) -> dict:
+    """Measure one run.
+
+    Args:
+        case: the scan, its hole and its alignment.
+        generated: what the latent search found.
+        filled: float (n,), the hole's new values in the order of case.hole.
+        model: that was used.
+        settings: of the run.
+        device: the search ran on.
+        seconds: by stage.
+
+    Returns a dict with:
+        lesion: volume_ml; count of lesions, where voxels that share a face, an edge or a corner are one;
+            outside_brain, the share of their voxels outside the brain.
+        slices: model-space slices that were filled.
+        alignment: quality (correlation with the template), poor, brain_extracted, brain_ml.
+        search: iterations; loss, over the slices; gain and offset of the scan against the model, in model
+            intensities; scale, the scan's intensity for the model's 1.
+        intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
+            units: median, mean, sd, and percentile_99_5.
+        seam: see evaluation.metrics.seam; near 1 is invisible.
+        model, settings, versions, device, seconds (by stage and in total), warnings (sentences).
+    """
+    alignment, hole = case.alignment, case.hole
+    voxel_ml = float(np.prod(case.scan.GetSpacing())) / 1000
+    _, lesions = ndimage.label(hole, EVERY_NEIGHBOUR)
+    outside = np.count_nonzero(hole & ~alignment.brain) / np.count_nonzero(hole)
+    result = case.values.copy()
+    result[hole] = filled
+    spacing = spacing_zyx(case.scan)
+    return {
+        "lesion": {
+            "volume_ml": _number(np.count_nonzero(hole) * voxel_ml),
+            "count": int(lesions),
+            "outside_brain": _number(outside),
+        },
+        "slices": len(case.slices.heights),
+        "alignment": {
+            "quality": _number(alignment.quality),
+            "poor": bool(alignment.poor),
+            "brain_extracted": bool(alignment.extracted),
+            "brain_ml": _number(np.count_nonzero(alignment.brain) * voxel_ml),
+        },
+        "search": {
+            "iterations": int(generated.iterations),
+            "loss": {"median": _number(np.median(generated.losses)), "max": _number(np.max(generated.losses))},
+            "gain": _number(generated.gain),
+            "offset": _number(generated.offset),
+            "scale": _number(case.slices.scale),
+        },
+        "intensities": {
+            "ring": _statistics(case.values[ring(hole, spacing, RING) & alignment.brain]),
+            "fill": _statistics(filled),
+            "brain": _statistics(case.values[alignment.brain & ~hole]),
+        },
+        "seam": _number(seam(result, hole, spacing, alignment.brain)),
+        "model": {
+            "name": model.name,
+            "kind": model.card["kind"],
+            "sha256": model.card["sha256"][WEIGHTS],
+        },
+        "settings": settings.to_dict(),
+        "versions": _versions(),
+        "device": device,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
+        "warnings": _warnings(alignment.quality, alignment.poor, outside),
+    }
+
+
+def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
+    """The voxels outside the hole, bool (z, y, x), whose centre lies within the width (mm) of a hole voxel's."""
+    margin = np.ceil(width / spacing).astype(int)
+    corners = [(index.min(), index.max() + 1) for index in np.nonzero(hole)]
+    box = tuple(slice(max(0, a - m), b + m) for (a, b), m in zip(corners, margin, strict=True))
+    near = np.zeros_like(hole)
+    near[box] = ndimage.distance_transform_edt(~hole[box], sampling=spacing) <= width
+    return near & ~hole
+
+
+def _statistics(values: np.ndarray) -> dict[str, float | None]:
+    names = ("median", "mean", "sd", "percentile_99_5")
+    if not values.size:
+        return dict.fromkeys(names)
+    values = values.astype(np.float64)
+    measured = (np.median(values), values.mean(), values.std(), np.percentile(values, 99.5))
+    return dict(zip(names, map(_number, measured), strict=True))
+
+
+def _number(value: float) -> float | None:
+    """A finite number with six significant digits, else None: JSON knows neither NaN nor infinity."""
+    return float(f"{float(value):.6g}") if np.isfinite(value) else None
+
+
+def _versions() -> dict[str, str | None]:
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:  # torch found by path alone
+        torch = None
+    return {
+        "medinpaint": __version__,
+        "python": platform.python_version(),
+        "torch": torch,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "SimpleITK": sitk.Version.VersionString(),
+    }
+
+
+def _warnings(quality: float, poor: bool, outside: float) -> list[str]:
+    warnings = []
+    if poor:
+        warnings.append(f"The alignment with the model is poor ({quality:.2f}): look at the result before using it.")
+    if outside > OUTSIDE:
+        warnings.append(
+            f"{100 * outside:.0f} % of the mask lies outside the brain, where the model knows nothing: "
+            "check that it marks the lesion only."
+        )
+    return warnings

@@ -1,0 +1,59 @@
+"""Small made-up volumes and masks for the tests."""
+
+import numpy as np
+import SimpleITK as sitk
+
+INTEGER_TYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+SCALAR_TYPES = [*INTEGER_TYPES, "float32", "float64"]
+SHAPE = (6, 7, 8)  # z, y, x
+
+
+def rotation(degrees, axis=(1, 2, 3)):
+    turn = sitk.VersorTransform(axis, np.deg2rad(degrees))
+    return np.reshape(turn.GetMatrix(), (3, 3))
+
+
+GEOMETRIES = {
+    "axis-aligned": np.eye(3),
+    "oblique": rotation(25),
+    "left-handed": np.diag([1, 1, -1]),
+    "oblique and left-handed": rotation(25) @ np.diag([-1, 1, 1]),
+}
+
+
+def volume(array, direction=None, spacing=(0.9, 1.1, 2.5), origin=(-31.25, 12.5, 100.75)):
+    image = sitk.GetImageFromArray(np.asarray(array))
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(np.ravel(np.eye(3) if direction is None else direction).tolist())
+    return image
+
+
+def random_array(dtype="float32", shape=SHAPE, seed=0):
+    values = np.random.default_rng(seed).integers(0, 100, shape)
+    return values.astype(dtype)
+
+
+def extremes(dtype):
+    """A random array that also holds the type's own limits."""
+    array = random_array(dtype)
+    limits = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
+    array[0, 0, :2] = limits.min, limits.max
+    return array
+
+
+def bits(array):
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def box(z, y, x, shape=SHAPE):
+    hole = np.zeros(shape, bool)
+    hole[z, y, x] = True
+    return hole
+
+
+HOLE = box(slice(2, 4), slice(2, 5), slice(3, 6))
+
+
+def as_mask(hole, dtype="uint8", **geometry):
+    return volume(np.asarray(hole).astype(dtype), **geometry)
