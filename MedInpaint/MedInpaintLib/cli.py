@@ -148,15 +148,34 @@ def _demo(args: argparse.Namespace, console: Console) -> None:
 
 
 def _models(args: argparse.Namespace, console: Console) -> None:
-    from .models import models_overview
+    from .models import WEIGHTS, shipped_models
 
-    print(table(models_overview()))
+    rows = [("name", "kind", "kernel", "latent", "size", "epochs", "training", "PSNR of round holes in unseen scans")]
+    for model in shipped_models():
+        card = model.card
+        psnr = card["validation"]["psnr_by_radius"]
+        rows.append(
+            (
+                model.name,
+                card["kind"],
+                card["kernel"],
+                card["latent"],
+                f"{(model.folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
+                card["epochs"],
+                f"{card['training_minutes']:.0f} min, {card['device']}",
+                ", ".join(f"{radius} mm: {value:.1f} dB" for radius, value in psnr.items()),
+            )
+        )
+    print(table(rows))
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", metavar="PATH", type=Path, nargs="+", required=True, help="scans, or their folders")
     parser.add_argument("--tune", metavar="PATH", type=Path, nargs="+", required=True, help="scans never trained on")
     parser.add_argument("--output", metavar="FILE.npz", type=Path, required=True, help="the slices, for `train vae`")
+    parser.add_argument("--name", default="not stated", help="of the data, for the cards of models trained on it")
+    parser.add_argument("--licence", default="not stated", help="of the data")
+    parser.add_argument("--citation", default="not stated", help="of the data")
     parser.add_argument("--workers", metavar="N", type=int, default=2, help="processes (default: %(default)s)")
 
 
@@ -171,7 +190,8 @@ def _prepare(args: argparse.Namespace, console: Console) -> None:
     both = {path.resolve() for path in train} & {path.resolve() for path in tune}
     if both:
         raise InputError(f"'{min(both).name}' is given to train and to tune: keep the two apart.")
-    prepare(train, tune, args.output, args.workers, print)
+    source = {"name": args.name, "licence": args.licence, "citation": args.citation}
+    prepare(train, tune, args.output, source, args.workers)
 
 
 def _scans(paths: Sequence[Path]) -> list[Path]:

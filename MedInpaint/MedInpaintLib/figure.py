@@ -65,8 +65,8 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, result: Result) 
         for column, picture in enumerate((before, before, generated, after)):
             left = GAP + column * (PANEL + GAP)
             place = (left / size[0], bottom / size[1], PANEL / size[0], views[row] / size[1])
-            axes = figure.add_axes(place)
-            axes.set_axis_off()
+            axes = figure.add_axes(place, facecolor="black", xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
             rows, columns = picture.shape
             extent = (-0.5 * width, (columns - 0.5) * width, (rows - 0.5) * height, -0.5 * height)
             axes.imshow(

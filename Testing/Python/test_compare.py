@@ -44,7 +44,7 @@ def data():
     brains = np.stack([np.clip(anatomy + 0.05 * smooth(3), 0.1, 1.2) * brain for _ in range(6)])
     template = Template(image_of(brains.mean(axis=0).astype(np.float32)), image_of(brain.astype(np.uint8)))
     names = [f"sub-{n}" for n in range(6)]
-    return SliceData(np.rint(brains * LEVELS).astype(np.uint8), names, np.arange(6) == 5, template)
+    return SliceData(np.rint(brains * LEVELS).astype(np.uint8), names, np.arange(6) == 5, template, source={})
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_the_command_writes_table_summary_and_pictures(options, capsys):
     assert (args.output / "summary.md").read_text() in capsys.readouterr().out
     assert (args.output / "pictures" / "sub-5_T1w_ellipsoid8_0.png").stat().st_size > 10_000
 
-    with pytest.raises(InputError, match="another seed"):
+    with pytest.raises(InputError, match=r"another experiment \(seed\)"):
         compare.run(options("--holes", "ellipsoid8", "--seed", "1"))
 
 

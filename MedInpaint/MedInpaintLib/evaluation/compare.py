@@ -199,9 +199,9 @@ def _remember(folder: Path, data: Path, models: Sequence[str], settings: Setting
     now |= {f"model {m.name}": m.card["sha256"][WEIGHTS] for m in map(find_model, models)}
     path = folder / "experiment.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    other = [key for key in now.keys() & before.keys() if now[key] != before[key]]
+    other = ", ".join(sorted(key for key in now.keys() & before.keys() if now[key] != before[key]))
     if other:
-        raise InputError(f"'{folder}' has rows made with another {', '.join(sorted(other))}: choose another folder.")
+        raise InputError(f"'{folder}' has rows of another experiment ({other}): choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(before | now, indent=2) + "\n", encoding="utf-8")
