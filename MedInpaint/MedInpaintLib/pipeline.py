@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,7 +16,7 @@ from .image import check_scan, hole_on_grid, scan_values, spacing_zyx, with_voxe
 from .models import find_model
 from .report import run_report
 from .settings import Settings
-from .slices import Slices, to_scan, to_slices
+from .slices import Slices, intensity_floor, to_scan, to_slices
 
 Progress = Callable[[float, str, str], None]  # fraction done, stage, message; raises Cancelled to stop the run
 
@@ -110,13 +110,15 @@ def prepare_case(image: sitk.Image, mask: sitk.Image, template: Template, label:
     check_scan(image)
     hole = hole_on_grid(mask, image, label)
     values = scan_values(image, hole)
-    alignment = align(image, values, hole, template)
+    floor = intensity_floor(values, hole)
+    signal = np.where(values == 0, 0, np.maximum(values - floor, 0)) if floor else values
+    alignment = align(image, signal, hole, template)
     inside = np.count_nonzero(hole & alignment.brain)
     if inside == 0:
         raise InputError("The mask lies outside the brain: check that it belongs to this scan.")
     if inside > 0.5 * np.count_nonzero(alignment.brain):
         raise InputError("The mask covers more than half of the brain: mark the lesion only.")
-    slices = to_slices(image, values, hole, alignment, template)
+    slices = replace(to_slices(image, signal, hole, alignment, template), floor=floor)
     return Case(image, values, hole, template, alignment, slices)
 
 

@@ -25,7 +25,8 @@ class Slices:
         hole: bool (n, h, w), pixels to fill or not known.
         context: bool (n, h, w), known pixels that the result is fitted to.
         heights: int (n,), each slice's index along the model grid's z axis.
-        scale: scan intensity of model intensity 1.
+        scale: difference in scan intensity between model intensities 1 and 0.
+        floor: scan intensity of model intensity 0.
     """
 
     image: np.ndarray
@@ -33,6 +34,13 @@ class Slices:
     context: np.ndarray
     heights: np.ndarray
     scale: float
+    floor: float = 0.0
+
+
+def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
+    """The scan intensity that counts as no signal: 0, or for a scan with negative tissue its 0.5th percentile."""
+    known = values[~hole & (values != 0)]
+    return 0.0 if known.size == 0 or (known < 0).mean() < 0.01 else float(np.percentile(known, 0.5))
 
 
 def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
@@ -119,7 +127,7 @@ def to_scan(
     """
     count = template.image.GetSize()[2]
     nearest = np.abs(np.arange(count)[:, None] - slices.heights[None]).argmin(axis=1)
-    stack = sitk.GetImageFromArray((generated * slices.scale)[nearest])
+    stack = sitk.GetImageFromArray((generated * slices.scale + slices.floor)[nearest])
     stack.CopyInformation(template.image)
     back = alignment.transform.GetInverse()
     source = sitk.Resample(stack, scan, back, sitk.sitkBSpline, 0.0)

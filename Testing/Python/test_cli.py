@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import SimpleITK as sitk
 from MedInpaintLib import outputs
 from MedInpaintLib.cli import main
 from MedInpaintLib.console import Console, table
-from MedInpaintLib.files import read_image, write_image
+from MedInpaintLib.files import read_image
 from MedInpaintLib.image import affine
 from MedInpaintLib.models import models_folder
 from MedInpaintLib.pipeline import Result
@@ -107,7 +106,10 @@ BAD_MASKS = {
     "elsewhere": (write_far_mask, "does not overlap the scan"),
     "everything": (write_array(lambda scan, hole: np.ones(scan.shape, np.uint8)), "covers the whole scan"),
     "larger than the scan": (write_wide_mask, "outside the scan"),
-    "most of the brain": (write_array(lambda scan, hole: (scan > 1000).astype(np.uint8)), "more than half of the brain"),
+    "most of the brain": (
+        write_array(lambda scan, hole: (scan > 1000).astype(np.uint8)),
+        "more than half of the brain",
+    ),
 }
 
 
@@ -217,7 +219,7 @@ def test_all_files_are_written_and_warnings_are_said(folder, capfd, instant):
 
 
 @pytest.mark.parametrize(("failure", "code"), [(OSError("disk full"), 2), (KeyboardInterrupt(), 130)], ids=repr)
-def test_a_failure_while_writing_leaves_every_earlier_file_as_it_was(folder, capfd, instant, monkeypatch, failure, code):
+def test_a_failure_while_writing_leaves_earlier_files_as_they_were(folder, capfd, instant, monkeypatch, failure, code):
     def fail(path, *_):
         path.write_bytes(b"half")
         raise failure

@@ -1,0 +1,213 @@
+"""The latent search, on a small VAE with made-up weights whose truth is therefore known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from MedInpaintLib import latent
+from MedInpaintLib.context import context_weights
+from MedInpaintLib.errors import Cancelled, InputError
+from MedInpaintLib.latent import choose_device, search
+from MedInpaintLib.networks import VAE
+from MedInpaintLib.settings import Settings
+from MedInpaintLib.slices import Slices
+
+SIZE = (32, 32)
+LATENT = 4
+COUNT = 32
+HEIGHTS = np.array([9, 10, 11, 20, 21])
+GAIN, OFFSET = 1.1, 0.03
+SETTINGS = Settings(iterations=40, window=9)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = VAE(SIZE, LATENT, 3)
+    decoder, encoder = network.decoder, network.encoder
+    with torch.no_grad():
+        decoder.linear.mean.normal_(0.5, 0.1)
+        decoder.linear.loadings.normal_()
+        decoder.linear.dictionary.normal_(std=0.1 / (len(decoder.linear.dictionary) * LATENT) ** 0.5)
+        decoder.out.weight.normal_(std=0.01)
+        encoder.out.weight.normal_(std=0.05)
+    return network.requires_grad_(False).eval()
+
+
+def decoded(network, z, heights=HEIGHTS):
+    with torch.no_grad():
+        return network.decoder(z, torch.as_tensor(heights / (COUNT - 1), dtype=torch.float32))[:, 0].numpy()
+
+
+@pytest.fixture(scope="module")
+def truth(network):
+    z = 0.7 * torch.randn(len(HEIGHTS), LATENT, generator=torch.Generator().manual_seed(3))
+    return GAIN * decoded(network, z) + OFFSET
+
+
+@pytest.fixture(scope="module")
+def slices(truth):
+    hole = np.zeros(truth.shape, bool)
+    hole[:, 10:20, 12:24] = True
+    context = ~hole
+    context[:, :, :3] = False
+    return Slices(np.where(hole, 0, truth).astype(np.float32), hole, context, HEIGHTS, 1.0)
+
+
+def run(network, slices, settings=SETTINGS, progress=lambda fraction, message: None):
+    return search(network, slices, COUNT, settings, progress)
+
+
+def encoded(network, slices):
+    with torch.no_grad():
+        return network.encoder(
+            torch.from_numpy(slices.image)[:, None],
+            torch.from_numpy(slices.hole)[:, None].float(),
+            torch.as_tensor(slices.heights / (COUNT - 1), dtype=torch.float32),
+        )[0]
+
+
+def test_content_that_the_model_can_make_is_found_with_the_scans_gain_and_offset(network, slices, truth):
+    found = run(network, slices, Settings(iterations=600, prior=False, window=9))
+    start = run(network, slices, Settings(iterations=0, prior=False, window=9))
+    error, at_start = (np.abs(result.slices - truth)[slices.hole].mean() for result in (found, start))
+    assert error < 0.01  # of intensities that vary by about 0.15
+    assert error < 0.1 * at_start
+    assert found.gain == pytest.approx(GAIN, abs=0.03)
+    assert found.offset == pytest.approx(OFFSET, abs=0.02)
+    assert (found.losses < 0.1 * start.losses).all()
+
+
+def test_without_iterations_the_result_is_the_encoders(network, slices):
+    found = run(network, slices, replace(SETTINGS, iterations=0))
+    np.testing.assert_allclose(found.slices, decoded(network, encoded(network, slices)), atol=1e-6)
+    assert (found.gain, found.offset, found.iterations) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"weighting": False}, {"prior": False}, {"prior_weight": 0.25}], ids=lambda c: str(c)
+)
+def test_the_loss_is_the_weighted_difference_plus_the_prior(network, slices, change):
+    settings = replace(SETTINGS, iterations=0, **change)
+    z = encoded(network, slices)
+    weights = context_weights(slices.hole, slices.context, settings.window, weighting=settings.weighting)
+    expected = (weights * np.abs(decoded(network, z) - slices.image)).sum(axis=(1, 2))
+    expected += (settings.prior_weight if settings.prior else 0) * (z**2).sum(1).numpy()
+    np.testing.assert_allclose(run(network, slices, settings).losses, expected, rtol=1e-5)
+
+
+def test_neither_the_hole_nor_what_is_no_context_is_fitted(network, slices):
+    hidden = slices.hole | ~slices.context
+    painted = replace(slices, image=np.where(slices.hole, np.float32(77), slices.image))
+    assert run(network, slices).slices.tobytes() == run(network, painted).slices.tobytes()
+    # Pixels that are no context only reach the encoder's start: with them hidden there too, nothing of them is left.
+    blind = replace(slices, hole=hidden)
+    painted = replace(blind, image=np.where(hidden, np.float32(77), slices.image))
+    assert run(network, blind).slices.tobytes() == run(network, painted).slices.tobytes()
+
+
+def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices):
+    found = run(network, slices, Settings(iterations=150, prior_weight=1e6, window=9))
+    expected = found.gain * decoded(network, torch.zeros(len(HEIGHTS), LATENT)) + found.offset
+    np.testing.assert_allclose(found.slices, expected, atol=2e-3)
+    assert np.abs(encoded(network, slices).numpy()).max() > 0.1  # it did not start there
+
+
+def test_a_search_lowers_the_loss_of_every_slice(network, slices):
+    start = run(network, slices, replace(SETTINGS, iterations=0))
+    assert (run(network, slices).losses < start.losses).all()
+
+
+def test_more_starts_never_give_a_worse_start(network, slices):
+    one, four = (run(network, slices, replace(SETTINGS, iterations=0, restarts=restarts)) for restarts in (1, 4))
+    assert (four.losses <= one.losses).all()
+    assert (four.losses < one.losses).any()
+    better = four.losses < one.losses
+    np.testing.assert_array_equal((four.slices != one.slices).any(axis=(1, 2)), better)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, slices):
+    first, again, other = (run(network, slices, replace(SETTINGS, restarts=3, seed=seed)) for seed in (5, 5, 6))
+    assert first.slices.tobytes() == again.slices.tobytes()
+    assert first.losses.tobytes() == again.losses.tobytes()
+    assert first.slices.tobytes() != other.slices.tobytes()
+
+
+def test_a_search_leaves_torchs_own_random_state_alone(network, slices):
+    before = torch.get_rng_state()
+    run(network, slices, replace(SETTINGS, iterations=1, restarts=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_cutting_the_batch_to_fit_memory_does_not_change_the_result(network, slices, monkeypatch, chunk):
+    settings = replace(SETTINGS, iterations=15, restarts=2)
+    whole = run(network, slices, settings)
+    monkeypatch.setattr(latent, "CHUNK", chunk)
+    cut = run(network, slices, settings)
+    np.testing.assert_allclose(cut.slices, whole.slices, atol=1e-4)
+    np.testing.assert_allclose(cut.losses, whole.losses, rtol=1e-3)
+
+
+def test_a_settled_search_stops_early_and_says_after_how_many_steps(network, slices):
+    fractions = []
+    found = run(
+        network, slices, replace(SETTINGS, iterations=5000), lambda fraction, message: fractions.append(fraction)
+    )
+    assert found.iterations < 2500
+    assert len(fractions) == found.iterations
+    assert fractions == sorted(fractions)
+
+
+def test_progress_counts_up_to_one(network, slices):
+    fractions = []
+    run(network, slices, replace(SETTINGS, iterations=4), lambda fraction, message: fractions.append(fraction))
+    assert fractions == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+def test_a_cancelled_search_stops_at_once(network, slices):
+    calls = []
+
+    def progress(fraction, message):
+        calls.append(fraction)
+        if len(calls) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(network, slices, progress=progress)
+    assert len(calls) == 3
+
+
+def test_the_search_leaves_the_network_as_it_was(network, slices):
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    run(network, slices, replace(SETTINGS, iterations=2))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.fixture
+def computer(monkeypatch):
+    """A computer with these accelerators."""
+
+    def with_devices(cuda, mps):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return with_devices
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_by_its_name(computer, name):
+    computer(cuda=False, mps=False)
+    with pytest.raises(InputError, match=rf"no {name} device.*--device cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_the_fastest_device_there_is(computer, cuda, mps, chosen):
+    computer(cuda, mps)
+    assert choose_device("auto").type == chosen
+    assert choose_device("cpu").type == "cpu"
