@@ -136,6 +136,8 @@ def _method(region: sitk.Image, known: sitk.Image) -> sitk.ImageRegistrationMeth
     method.SetMetricMovingMask(known)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, seed=1)  # the default seed is the clock
+    method.SetNumberOfThreads(1)  # threads add up in any order, so that two runs would differ in the last digits
+    method.SetNumberOfWorkUnits(1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=0.02, numberOfIterations=60, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6

@@ -53,6 +53,8 @@ class Settings:
             raise InputError(f"The prior weight must be a finite number of 0 or more, not {self.prior_weight}.")
         if self.window < 3 or self.window % 2 == 0:
             raise InputError(f"The context window must be an odd number of 3 pixels or more, not {self.window}.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"The seed must be a whole number from 0 to 2^63 - 1, not {self.seed}.")
         if self.label is not None and self.label == 0:
             raise InputError("Label 0 is the background: choose another label.")
 

@@ -306,6 +306,6 @@ def test_a_stopped_run_leaves_nothing_behind(folder, number, stage):
             if json.loads(line).get("stage") == stage:
                 child.send_signal(number)
                 break
-        _, error = child.communicate(timeout=60)
+        _, error = child.communicate(timeout=300)
     assert (child.returncode, error) == (130, "")
     assert sorted(folder.iterdir()) == before

@@ -127,8 +127,7 @@ def gradient(like):
     return sitk.Cast(left * 2 - back + 500, sitk.sitkInt16)
 
 
-@pytest.mark.parametrize("name", GEOMETRIES)
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize(("name", "order"), zip(GEOMETRIES, [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)], strict=True))
 def test_the_patients_left_is_shown_right_and_the_front_up(case, tmp_path, name, order):
     scan = sitk.PermuteAxes(gradient(volume(case.values, GEOMETRIES[name], SPACING)), order)
     hole = sitk.PermuteAxes(volume(case.hole.astype(np.uint8), GEOMETRIES[name], SPACING), order)
@@ -148,5 +147,5 @@ def test_the_four_panels_show_before_mask_generated_and_after(case, tmp_path):
     amber = [(np.abs(part - (1, 0.69, 0)).max(axis=2) < 0.1).any() for part in (before, mask, generated, after)]
     assert amber == [False, True, False, False]
     assert generated.max() < 0.1
-    assert before[-100:, 20:-20].mean() < after[-100:, 20:-20].mean() + 1e-3
+    assert after[-300:].mean() > before[-300:].mean() + 0.01
     assert list(tmp_path.iterdir()) == [tmp_path / "figure.png"]

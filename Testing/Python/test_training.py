@@ -1,0 +1,359 @@
+"""The training: its parts against closed forms, and a small run that learns, stops, and goes on as if it had not."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from MedInpaintLib.alignment import Template
+from MedInpaintLib.errors import InputError
+from MedInpaintLib.models import find_model
+from MedInpaintLib.networks import LinearPath
+from MedInpaintLib.training import template as templates
+from MedInpaintLib.training import validation
+from MedInpaintLib.training.augment import augmented, random_holes
+from MedInpaintLib.training.prepare import LEVELS, SliceData, load, save
+from MedInpaintLib.training.principal import start_from_components
+from MedInpaintLib.training.vae import Trainer, VAESettings, train_vae, usable_slices
+from synthetic import rotation, volume
+
+HEIGHT, SIZE = 48, (48, 32)
+SETTINGS = VAESettings(latent=6, epochs=2, batch=32, learning_rate=3e-3)
+CPU = torch.device("cpu")
+SPACING = (3.0, 3.0, 3.0)
+
+
+def made_brains(subjects=5, seed=0):
+    """Model-space ellipsoids with waves that differ from subject to subject, (subjects, z, h, w)."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (HEIGHT, *SIZE)), indexing="ij")
+    brain = (z / 0.9) ** 2 + (y / 0.85) ** 2 + (x / 0.85) ** 2 < 1
+    waves = [np.sin(3 * x + 2 * z), np.cos(4 * y), np.sin(5 * y * x), np.cos(3 * x * z)]
+    weights = rng.normal(0, 0.07, (subjects, len(waves)))
+    images = (0.65 + np.tensordot(weights, waves, 1)) * brain
+    return np.clip(np.round(images * LEVELS), 0, 255).astype(np.uint8), brain
+
+
+@pytest.fixture(scope="module")
+def data():
+    slices, brain = made_brains()
+    grid = {"spacing": SPACING, "origin": (-46.5, -70.5, -70.5)}
+    image = slices.mean(axis=0).astype(np.float32) / LEVELS
+    template = Template(volume(image, **grid), volume(brain.astype(np.uint8), **grid))
+    source = {"name": "waves", "licence": "CC0", "citation": "none"}
+    return SliceData(slices, [f"brain-{i}" for i in range(5)], np.array([0, 0, 1, 0, 0], bool), template, source)
+
+
+# The template
+
+
+def test_a_matrix_says_the_same_as_its_transform_whatever_the_centre():
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter((10.0, -20.0, 30.0))
+    transform.SetMatrix((rotation(20) * 1.1).ravel().tolist())
+    transform.SetTranslation((3.0, 2.0, -1.0))
+    matrix = templates.to_matrix(transform)
+    back = templates.to_transform(matrix)
+    for point in ((0.0, 0.0, 0.0), (50.0, -3.0, 7.0)):
+        assert back.TransformPoint(point) == pytest.approx(transform.TransformPoint(point))
+        assert matrix @ [*point, 1] == pytest.approx([*transform.TransformPoint(point), 1])
+    np.testing.assert_allclose(templates.to_matrix(back), matrix, atol=1e-12)
+
+
+def test_fits_are_taken_relative_to_their_mean_pose_and_size():
+    fits = []
+    for turn, scale in ((10, 1.1), (-10, 1.1), (10, 1.2), (-10, 1.2)):
+        matrix = np.eye(4)
+        matrix[:3, :3] = scale * rotation(turn)
+        matrix[:3, 3] = (5.0, 0.0, turn)
+        fits.append(matrix)
+    common = [templates._common(matrix, fits) for matrix in fits]
+    np.testing.assert_allclose(np.mean(common, axis=0)[:3, :3], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(
+        np.linalg.inv(common[0]) @ common[2], np.linalg.inv(fits[0]) @ fits[2] @ np.eye(4), atol=1
+    )
+
+
+def test_the_model_grid_is_centred_on_the_origin():
+    grid = templates.model_grid()
+    middle = grid.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in grid.GetSize()])
+    assert middle == pytest.approx((0, 0, 0))
+    assert all(n % 16 == 0 for n in grid.GetSize()[:2])  # what the networks need
+
+
+def test_a_tilted_brain_is_turned_into_its_own_midplane():
+    shipped = find_model("vae3").template()
+    tilt = sitk.Euler3DTransform()
+    tilt.SetRotation(0.0, np.deg2rad(4), np.deg2rad(6))
+    tilt.SetTranslation((4.0, 0.0, 0.0))
+    image, brain = (
+        sitk.GetArrayFromImage(sitk.Resample(sitk.Cast(part, sitk.sitkFloat32), part, tilt, sitk.sitkLinear, 0.0))
+        for part in (shipped.image, shipped.brain)
+    )
+    average, share = templates._symmetric(image, brain)
+    np.testing.assert_array_equal(average, average[..., ::-1])
+    np.testing.assert_array_equal(share, share[..., ::-1])
+
+    def mirrored(array):
+        return np.corrcoef(array.ravel(), array[..., ::-1].ravel())[0, 1]
+
+    assert mirrored(image) < 0.9
+    # Averaging two halves that do not match would blur: contrast within the brain is kept.
+    inside = sitk.GetArrayFromImage(shipped.brain) > 0
+    assert average[inside].std() > 0.9 * sitk.GetArrayFromImage(shipped.image)[inside].std()
+
+
+# The slice file
+
+
+def test_a_slice_file_comes_back_as_it_was_saved(data, tmp_path):
+    save(data, tmp_path / "slices.npz")
+    back = load(tmp_path / "slices.npz")
+    np.testing.assert_array_equal(back.slices, data.slices)
+    np.testing.assert_array_equal(back.tuning, data.tuning)
+    assert (back.subjects, back.source) == (data.subjects, data.source)
+    for ours, theirs in ((data.template.image, back.template.image), (data.template.brain, back.template.brain)):
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
+        assert ours.GetSpacing() == theirs.GetSpacing()
+        assert ours.GetOrigin() == theirs.GetOrigin()
+        assert ours.GetPixelID() == theirs.GetPixelID()
+
+
+def test_tuning_subjects_are_kept_apart(data):
+    assert data.names(tuning=True) == ["brain-2"]
+    assert data.names(tuning=False) == ["brain-0", "brain-1", "brain-3", "brain-4"]
+    np.testing.assert_allclose(data.brains(tuning=True)[0] * LEVELS, data.slices[2], rtol=1e-6)
+    assert len(data.brains(tuning=False)) == 4
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"rubbish", b"PK\x03\x04 cut off", None], ids=["empty", "text", "zip", "none"]
+)
+def test_rubbish_is_no_slice_file(tmp_path, content):
+    path = tmp_path / "slices.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="not a slice file"):
+        load(path)
+
+
+def test_another_npz_file_is_no_slice_file(tmp_path):
+    np.savez(tmp_path / "other.npz", slices=np.zeros((2, 3, 4, 5), np.uint8))
+    with pytest.raises(InputError, match="not a slice file"):
+        load(tmp_path / "other.npz")
+
+
+def test_slices_with_next_to_no_brain_are_not_trained_on(data):
+    slices, heights = usable_slices(data.slices)
+    share = (data.slices > 0).mean(axis=(2, 3))
+    assert len(slices) == len(heights) == (share > 0.02).sum()
+    assert ((slices > 0).float().mean(dim=(1, 2)) > 0.02).all()
+    index = (heights * (HEIGHT - 1)).round().long().numpy()
+    assert set(index) == set(np.flatnonzero((share > 0.02).any(axis=0)))
+
+
+# What a batch goes through
+
+
+def lopsided(n):
+    """A bright block on the left, a mid-grey one on the right."""
+    image = torch.zeros(n, 1, *SIZE)
+    image[..., 12:36, 6:14] = 0.8
+    image[..., 12:36, 18:26] = 0.4
+    return image
+
+
+def test_augmentation_flips_about_half_and_moves_and_scales_a_little():
+    changed = augmented(lopsided(400), torch.Generator().manual_seed(0))
+    assert changed.shape == (400, 1, *SIZE)
+    left, right = (changed[..., part].mean(dim=(1, 2, 3)) for part in (slice(0, 16), slice(16, 32)))
+    assert 0.4 < (left < right).float().mean() < 0.6
+    assert ((left / right > 1.4) | (right / left > 1.4)).all()
+    peak = changed.flatten(1).amax(dim=1)
+    assert peak.max() <= 1.08 * 0.8**0.88 + 1e-3
+    assert peak.min() >= 0.92 * 0.8**1.12 - 0.02
+    assert peak.std() > 0.02
+    mass = changed.clamp(max=1).sum(dim=(1, 2, 3)) / lopsided(1).sum()
+    assert mass.min() > 0.75
+    assert mass.max() < 1.3
+
+
+def test_no_augmentation_moves_the_brain_out_of_the_slice():
+    changed = augmented(lopsided(200), torch.Generator().manual_seed(1))
+    rows = torch.arange(SIZE[0]).view(1, 1, -1, 1)
+    columns = torch.arange(SIZE[1]).view(1, 1, 1, -1)
+    body = (changed > 0.1).float()
+    middle = [(body * index).sum(dim=(1, 2, 3)) / body.sum(dim=(1, 2, 3)) for index in (rows, columns)]
+    for axis, (found, length) in enumerate(zip(middle, SIZE, strict=True)):
+        assert (found - (length - 1) / 2).abs().max() < 0.05 * length, axis
+        assert found.std() > 0.1
+
+
+def test_the_same_generator_gives_the_same_batch():
+    first, again, other = (augmented(lopsided(3), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_every_random_hole_reaches_the_brain_and_has_the_radius_it_should():
+    image = torch.zeros(300, 1, 64, 64)
+    image[..., 30:34, 30:34] = 0.7  # a small brain in the middle: no hole is cut by the border
+    hole = random_holes(image, 1.5, torch.Generator().manual_seed(0), most=1)
+    assert hole.shape == image.shape
+    assert set(hole.unique().tolist()) == {0.0, 1.0}
+    assert ((hole * image).flatten(1).sum(dim=1) > 0).all()
+    radius = 1.5 * (hole.flatten(1).sum(dim=1) / torch.pi).sqrt()
+    assert 2.3 < radius.min() < 4
+    assert 18 < radius.max() < 25
+    assert radius.median() == pytest.approx(3 * 8**0.5, rel=0.2)  # as many small as large ones
+
+
+def test_a_slice_has_one_to_three_holes():
+    image = torch.full((200, 1, 96, 96), 0.7)
+    holes = random_holes(image, 4.0, torch.Generator().manual_seed(0))  # of 0.75 to 6 pixels
+    area = holes.flatten(1).sum(dim=1)
+    assert (area > 0).mean(dtype=torch.float32) > 0.98
+    single = random_holes(image, 4.0, torch.Generator().manual_seed(0), most=1).flatten(1).sum(dim=1)
+    assert 1.5 < area.mean() / single.mean() < 2.5
+
+
+# The linear path's start
+
+
+def test_principal_components_reproduce_brains_of_that_rank(data):
+    torch.manual_seed(0)
+    path = LinearPath(SIZE, latent=10).requires_grad_(False)
+    brains = data.brains(tuning=False)
+    start_from_components(path, brains, noise=0.001)
+    assert all(torch.isfinite(parameter).all() for parameter in path.parameters())
+    middle = HEIGHT // 2
+    truth = torch.nn.functional.avg_pool2d(torch.as_tensor(brains[:, middle])[:, None], 2).flatten(1)
+    height = torch.full((len(truth),), middle / (HEIGHT - 1))
+    mean = path(torch.zeros(len(truth), 10), height).flatten(1)
+    basis = (path(torch.eye(10), height[:1].expand(10)).flatten(1) - mean[:1]).T
+    z = torch.linalg.lstsq(basis, (truth - mean).T).solution.T
+    error = path(z, height).flatten(1) - truth
+    assert error.pow(2).mean() < 0.02 * (truth - mean).pow(2).mean()
+    # The latents of such brains are about what the prior expects.
+    assert 0.2 < z.pow(2).sum(dim=1).mean() < 10
+
+
+def test_the_start_does_not_know_left_from_right(data):
+    path = LinearPath(SIZE, latent=4).requires_grad_(False)
+    start_from_components(path, data.brains(tuning=False), noise=0.1)
+    mean = path(torch.zeros(HEIGHT, 4), torch.linspace(0, 1, HEIGHT))
+    torch.testing.assert_close(mean, mean.flip(-1), atol=1e-4, rtol=0)
+
+
+def test_noise_above_all_variance_leaves_nothing_but_the_mean(data):
+    path = LinearPath(SIZE, latent=4).requires_grad_(False)
+    start_from_components(path, data.brains(tuning=False), noise=100.0)
+    z, height = torch.ones(1, 4), torch.tensor([0.5])
+    torch.testing.assert_close(path(z, height), path(0 * z, height))
+
+
+# The training itself
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """Two epochs without a stop."""
+    trainer = Trainer(data, SETTINGS, CPU)
+    losses = [trainer.run_epoch() for _ in range(2)]
+    return trainer, losses
+
+
+def test_two_epochs_lower_the_loss(trained):
+    _, (first, second) = trained
+    assert np.isfinite([*first.values(), *second.values()]).all()
+    total = [losses["reconstruction"] + losses["divergence"] for losses in (first, second)]
+    assert total[1] < 0.95 * total[0]
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights(data, trained, tmp_path):
+    whole, losses = trained
+    checkpoint = tmp_path / "model.checkpoint"
+    stopped = Trainer(data, SETTINGS, CPU)
+    stopped.run_epoch()
+    stopped.save(checkpoint)
+    torch.manual_seed(99)  # another process is in another random state
+    resumed = Trainer(data, SETTINGS, CPU)
+    resumed.resume(checkpoint)
+    assert resumed.epoch == 1
+    resumed.run_epoch()
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
+    assert resumed.history == whole.history == [{"epoch": i + 1, **loss} for i, loss in enumerate(losses)]
+
+    for change in ({"epochs": 3}, {"kl_weight": 0.5}, {"seed": 1}):
+        with pytest.raises(InputError, match="other settings"):
+            Trainer(data, replace(SETTINGS, **change), CPU).resume(checkpoint)
+
+
+def test_the_tuning_subjects_are_never_trained_on(data, trained):
+    trainer, _ = trained
+    seen = {bytes(image) for image in trainer.slices.numpy().reshape(len(trainer.slices), -1)}
+    held_out = {bytes(image) for image in usable_slices(data.slices[data.tuning])[0].numpy().reshape(-1, 48 * 32)}
+    assert seen
+    assert held_out
+    assert not seen & held_out
+
+
+def test_the_learning_rate_warms_up_then_falls_to_nothing(data):
+    trainer = Trainer(data, replace(SETTINGS, epochs=1000), CPU)
+    last = 1000 * trainer.steps
+    rates = []
+    for step in range(0, last + 1, 10):
+        trainer._set_learning_rate(step)
+        rates.append([group["lr"] for group in trainer.optimiser.param_groups])
+    network, linear = np.array(rates).T
+    np.testing.assert_allclose(linear, 0.1 * network)
+    peak = network.argmax() * 10
+    assert 480 <= peak <= 520
+    assert network.max() == pytest.approx(SETTINGS.learning_rate, rel=0.05)
+    assert network[0] == pytest.approx(SETTINGS.learning_rate / 500)
+    assert network[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_trained_model_is_saved_with_its_card_and_its_checkpoint_guards_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "CASES", 1)
+    save(data, tmp_path / "slices.npz")
+    output = tmp_path / "model"
+    settings = replace(SETTINGS, epochs=1, batch=64)
+    model = train_vae(tmp_path / "slices.npz", output, settings, "cpu", resume=False)
+    card = json.loads((output / "card.json").read_text())
+    assert card == find_model(str(output)).card == model.card
+    assert (card["latent"], card["slice"], card["epochs"]) == (6, list(SIZE), 1)
+    assert card["data"] == data.source
+    assert card["training_subjects"] == data.names(tuning=False)
+    assert card["validation"]["subjects"] == data.names(tuning=True)
+    assert all(np.isfinite(value) for value in card["validation"]["psnr_by_radius"].values())
+    assert model.network(CPU).decoder(torch.zeros(1, 6), torch.tensor([0.5])).shape == (1, 1, *SIZE)
+
+    (tmp_path / "model.checkpoint").write_bytes(b"of an earlier run")
+    with pytest.raises(InputError, match="--resume"):
+        train_vae(tmp_path / "slices.npz", output, settings, "cpu", resume=False)
+
+
+# The figures
+
+
+def test_psnr_against_a_count_by_hand():
+    truth = np.full((10, 10), 0.5)
+    truth[0] = 0.0
+    hole = np.zeros(truth.shape, bool)
+    hole[4:6, 4:6] = True
+    filled = np.where(hole, 0.45, 0.0)  # what lies outside the hole does not count
+    assert validation._psnr(truth, filled, hole) == pytest.approx(20)
+
+
+def test_a_round_hole_is_a_disc_in_the_brain():
+    brain = np.zeros((40, 40))
+    brain[8:32, 8:32] = 0.7
+    hole = validation._round_hole(brain, 4.0, np.random.default_rng(0))
+    rows, columns = np.nonzero(hole)
+    assert hole.sum() == 49  # lattice points within 4 of the middle
+    assert brain[hole].all()
+    assert np.hypot(rows - rows.mean(), columns - columns.mean()).max() <= 4
