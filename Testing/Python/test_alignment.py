@@ -118,17 +118,11 @@ def test_what_stands_in_the_hole_changes_nothing(template):
     assert displacement(dark.transform, pose(), template) < 1
 
 
-def test_the_scale_of_the_intensities_does_not_matter(template):
-    scan = posed(template.image, pose(), grid(spacing=(4, 4, 4)))
-    found, scaled = aligned(scan, template), aligned(scan * 4096, template)  # a power of two: rounding is the same
-    assert found.transform.GetParameters() == scaled.transform.GetParameters()
-
-
 def test_a_brain_without_anatomy_is_said_to_be_poorly_aligned(template):
     scan = posed(template.image, pose(), grid(spacing=(3, 3, 3)))
     values = sitk.GetArrayFromImage(scan)
     noise = np.random.default_rng(0).uniform(100, 1000, values.shape)
-    values = np.where(values > 0, ndimage.gaussian_filter(noise, 1), 0).astype(np.float32)
+    values = np.where(values > 0, noise, 0).astype(np.float32)
     found = align(scan, values, np.zeros(values.shape, bool), template)
     assert found.quality < 0.5
     assert found.poor
@@ -156,10 +150,10 @@ def test_a_brain_is_told_from_a_head_by_the_zeros_around_it():
 
 def test_mutual_information_against_closed_forms():
     levels = (np.arange(8) + 0.5) / 8
-    sample = np.repeat(levels, 50)
+    sample = np.repeat(levels, 64)
     assert mutual_information(sample, sample, bins=8) == pytest.approx(np.log(8))
     assert mutual_information(sample, 1 - sample, bins=8) == pytest.approx(np.log(8))
-    assert mutual_information(sample, np.tile(levels, 50), bins=8) == pytest.approx(0, abs=1e-12)
+    assert mutual_information(sample, np.tile(levels, 64), bins=8) == pytest.approx(0, abs=1e-12)
     assert mutual_information(sample, (sample > 0.5) * 0.9, bins=8) == pytest.approx(np.log(2))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import SimpleITK as sitk
@@ -119,7 +121,7 @@ def load(path: Path) -> SliceData:
                 image.SetSpacing(about["spacing"])
                 image.SetOrigin(about["origin"])
             return SliceData(file["slices"], about["subjects"], file["tuning"], Template(*images), about["source"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a slice file: make one with `medinpaint train prepare`.") from error
 
 
