@@ -10,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from .errors import InputError
+
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
 STARTS = 3  # best starting poses that are followed up
 POOR_QUALITY = 0.6  # correlation with the template; well aligned T1w scans reach 0.75 to 0.95
@@ -60,14 +62,23 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
         hole: bool (z, y, x), left out of the metric.
         template: the model's template.
 
+    Raises InputError if there is too little known tissue, or too few slices, to register.
+
     Source: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003.
     """
     moving, known = _shrink(scan, values, hole)
     extracted = is_brain_extracted(values, hole)
-    transform = register(template, moving, known, extracted)
-    if extracted and not _empty_around_brain(moving, template, transform):
-        extracted = False  # a cropped head on zeros looked like a brain
+    if min(moving.GetSize()) < 4:  # the smoothing filter's least
+        raise InputError("The scan is too thin to align with the model: give one of 15 mm or more along every axis.")
+    try:
         transform = register(template, moving, known, extracted)
+        if extracted and not _empty_around_brain(moving, template, transform):
+            extracted = False  # a cropped head on zeros looked like a brain
+            transform = register(template, moving, known, extracted)
+    except RuntimeError as error:  # ITK found nothing to compare
+        raise InputError(
+            "The scan cannot be aligned with the model: check that it shows a brain, of which the mask leaves most."
+        ) from error
     brain = carry(template.brain, scan, transform.GetInverse())
     if extracted:
         brain &= ndimage.binary_fill_holes((values != 0) | hole)
@@ -78,6 +89,14 @@ def carry(mask: sitk.Image, grid: sitk.Image, transform: sitk.Transform) -> np.n
     """A binary image on another grid: bool (z, y, x). The transform takes the grid's points to the mask's."""
     share = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), grid, transform, sitk.sitkLinear, 0.0)
     return sitk.GetArrayViewFromImage(share) >= 0.5
+
+
+def to_matrix(transform: sitk.AffineTransform) -> np.ndarray:
+    """The transform as a 4 x 4 homogeneous matrix (mm)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
+    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    return matrix
 
 
 def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:

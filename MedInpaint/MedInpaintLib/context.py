@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter
 
 
 def context_weights(
-    hole: np.ndarray, known: np.ndarray, window: int = 25, floor: float = 0.02, weighting: bool = True
+    hole: np.ndarray, known: np.ndarray, window: int = 15, floor: float = 0.02, weighting: bool = True
 ) -> np.ndarray:
     """Weigh every known pixel by how much of the square window around it is hole.
 

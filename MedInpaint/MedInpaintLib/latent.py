@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from .context import context_weights
-from .errors import Cancelled, InputError
+from .errors import InputError
 from .networks import VAE
 from .settings import Settings
 from .slices import Slices
 
-LEARNING_RATE = 0.05  # of z; the gain and the offset move at a tenth of it
+LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
 CHUNK = 32  # slices decoded at once; bounds memory at about 0.5 GB on a CPU
 CHECK_EVERY = 10  # steps between looks at the loss
-SETTLED = 1e-3  # relative fall of the loss between two looks below which the search has settled
+SETTLED = 1e-3  # relative change of the loss between two looks below which the search has settled
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def search(
 ) -> Generated:
     """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda ||z||^2 over every slice's z and the scan's g and o.
 
+    G(z) is what the decoder makes and the template's fine detail, which the decoder does not resolve.
+
     Args:
         network: the VAE, on its device.
         slices: n model-space slices.
@@ -73,7 +75,8 @@ def search(
         repeated = torch.as_tensor(array, dtype=dtype).repeat_interleave(settings.restarts, dim=0)
         return repeated.to(device)
 
-    image, hole, weight = (batch(array)[:, None] for array in (slices.image, slices.hole, weights))
+    fine = np.array(np.broadcast_to(slices.detail, slices.image.shape))
+    image, hole, weight, detail = (batch(array)[:, None] for array in (slices.image, slices.hole, weights, fine))
     height = batch(slices.heights / (count - 1))
     with torch.no_grad():
         parts = [
@@ -92,12 +95,12 @@ def search(
     prior_weight = settings.prior_weight if settings.prior else 0.0
 
     def loss_of(part: slice) -> Tensor:
-        generated = gain * network.decoder(z[part], height[part]) + offset
+        generated = gain * (network.decoder(z[part], height[part]) + detail[part]) + offset
         context = (weight[part] * (generated - image[part]).abs()).flatten(1).sum(1)
         return context + prior_weight * (z[part] ** 2).sum(1)
 
     chunks = [slice(start, start + CHUNK) for start in range(0, len(z), CHUNK)]
-    before, taken = np.inf, 0
+    before, taken = 0.0, 0
     for taken in range(1, settings.iterations + 1):
         optimiser.zero_grad(set_to_none=True)
         total = 0.0
@@ -110,17 +113,14 @@ def search(
         progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
         if taken % CHECK_EVERY == 0:
             now = float(total)
-            if before - now < SETTLED * abs(before):
+            if abs(before - now) < SETTLED * abs(before):
                 break
             before = now
     with torch.no_grad():
         losses = torch.cat([loss_of(part) for part in chunks]).view(-1, settings.restarts)
         best = losses.argmin(dim=1) + torch.arange(len(losses), device=device) * settings.restarts
-        found = [network.decoder(z[part], height[part]) for part in best.split(CHUNK)]
+        found = [network.decoder(z[part], height[part]) + detail[part] for part in best.split(CHUNK)]
         generated = gain * torch.cat(found)[:, 0] + offset
     return Generated(
         generated.cpu().numpy(), losses.amin(dim=1).cpu().numpy(), float(gain.detach()), float(offset.detach()), taken
     )
-
-
-__all__ = ["Cancelled", "Generated", "choose_device", "search"]

@@ -80,7 +80,7 @@ def shipped_models() -> list[Model]:
 
 def find_model(name: str) -> Model:
     """A shipped model by its name, or any model by its folder. Raises InputError if there is none."""
-    names = [model.name for model in shipped_models()]
+    names = [card.parent.name for card in sorted(models_folder().glob(f"*/{CARD}"))]
     if name in names:
         return _read(models_folder() / name)
     if (Path(name) / CARD).is_file():

@@ -31,10 +31,10 @@ class Settings:
     model: str = "vae3"
     device: str = "auto"
     label: int | None = None
-    iterations: int = 100
+    iterations: int = 60
     restarts: int = 1
-    prior_weight: float = 1.0
-    window: int = 25
+    prior_weight: float = 0.1
+    window: int = 15
     weighting: bool = True
     prior: bool = True
     blending: str = "3d"

@@ -32,8 +32,9 @@ def start_from_components(path: LinearPath, brains: np.ndarray, noise: float) ->
         path.mean[control] = (share[:, None] * pixels).sum(0) / share.sum()
     mean = sum(share[:, None] * path.mean[index] for index, share in neighbours(height, len(path.mean)))
     residual = pixels - mean
-    _, vectors = torch.linalg.eigh(residual.T @ residual)
-    atoms = vectors[:, -len(path.dictionary) :].T
+    covariance = residual.T @ residual
+    _, vectors = torch.linalg.eigh(covariance.double())  # in single precision it does not always converge
+    atoms = vectors[:, -len(path.dictionary) :].T.float()
     codes = residual @ atoms.T / ATOM_SCALE
     path.dictionary.copy_(atoms * ATOM_SCALE)
 

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import linalg, ndimage
 
-from ..alignment import Template, align
+from ..alignment import Template, align, to_matrix
 from ..slices import intensity_scale
 
 SIZE = (96, 128, 104)  # x, y, z
@@ -36,14 +36,6 @@ def build_template(paths: Sequence[Path], map_: Callable = map) -> Template:
         fits = list(map_(_register, [(path, template) for path in scans]))
         template = _average([(path, _common(matrix, fits)) for path, matrix in zip(scans, fits, strict=True)])
     return template
-
-
-def to_matrix(transform: sitk.AffineTransform) -> np.ndarray:
-    """A 4 x 4 homogeneous matrix (mm)."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
-    return matrix
 
 
 def to_transform(matrix: np.ndarray) -> sitk.AffineTransform:

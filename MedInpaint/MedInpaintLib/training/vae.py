@@ -30,16 +30,15 @@ LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
 
 @dataclass(frozen=True)
 class VAESettings:
-    """How a VAE is trained: first to reconstruct, with a weak prior, then with the prior at its full weight.
+    """How a VAE is trained.
 
     Attributes:
         kernel: side of the convolution kernels, 3 or 7.
         latent: size of z.
-        epochs: passes over the training slices with the weak prior.
-        prior_epochs: passes with the full prior, after them.
+        epochs: passes over the training slices.
         batch: slices a step.
-        learning_rate: Adam's highest rate; in both parts it rises over 500 steps and falls to 0 along a cosine.
-        weak_kl_weight, kl_weight: weight of the Kullback-Leibler term in the first and in the second part.
+        learning_rate: Adam's highest rate; it rises over the first 500 steps and falls to 0 along a cosine.
+        kl_weight: weight of the Kullback-Leibler term.
         noise: standard deviation of a pixel in the reconstruction term, model intensities.
         hole_weight: weight of a pixel in the hole; a known pixel weighs 1.
         seed: of every random draw.
@@ -48,11 +47,9 @@ class VAESettings:
     kernel: int = 3
     latent: int = 128
     epochs: int = 36
-    prior_epochs: int = 8
     batch: int = 16
     learning_rate: float = 1e-3
-    weak_kl_weight: float = 1.0
-    kl_weight: float = 10.0
+    kl_weight: float = 1.0
     noise: float = 0.1
     hole_weight: float = 3.0
     seed: int = 0
@@ -77,8 +74,8 @@ def train_vae(data_file: Path, output: Path, settings: VAESettings, device: str,
     trainer = Trainer(data, settings, choose_device(device))
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    with tqdm(total=trainer.epochs, initial=trainer.epoch, unit="epoch") as bar:
-        while trainer.epoch < trainer.epochs:
+    with tqdm(total=settings.epochs, initial=trainer.epoch, unit="epoch") as bar:
+        while trainer.epoch < settings.epochs:
             bar.set_postfix(trainer.run_epoch())
             trainer.save(checkpoint)
             bar.update()
@@ -105,11 +102,6 @@ class Trainer:
         self.epoch, self.seconds, self.history = 0, 0.0, []
 
     @property
-    def epochs(self) -> int:
-        """Epochs in all."""
-        return self.settings.epochs + self.settings.prior_epochs
-
-    @property
     def steps(self) -> int:
         """Steps an epoch."""
         return len(self.slices) // self.settings.batch
@@ -118,15 +110,13 @@ class Trainer:
         """One pass over the slices; returns its mean losses."""
         started, totals = time.perf_counter(), np.zeros(2)
         order = torch.randperm(len(self.slices), generator=self.generator)
-        weak = self.epoch < self.settings.epochs
-        kl_weight = self.settings.weak_kl_weight if weak else self.settings.kl_weight
         self.network.train()
         for step in range(self.steps):
             chosen = order[step * self.settings.batch : (step + 1) * self.settings.batch]
-            self._set_learning_rate(step)
+            self._set_learning_rate(self.epoch * self.steps + step)
             reconstruction, divergence = self._losses(chosen)
             self.optimiser.zero_grad(set_to_none=True)
-            (reconstruction + kl_weight * divergence).backward()
+            (reconstruction + self.settings.kl_weight * divergence).backward()
             self.optimiser.step()
             totals += [reconstruction.item(), divergence.item()]
             progress((step + 1) / self.steps)
@@ -160,10 +150,7 @@ class Trainer:
         return torch.rand(*shape, 1, 1, 1, generator=self.generator).to(self.device)
 
     def _set_learning_rate(self, step: int) -> None:
-        first, second = self.settings.epochs, self.settings.prior_epochs
-        begun, length = (0, first) if self.epoch < first else (first, second)
-        step += (self.epoch - begun) * self.steps
-        done = step / (length * self.steps)
+        done = step / (self.settings.epochs * self.steps)
         rate = self.settings.learning_rate * min(1.0, (step + 1) / 500) * 0.5 * (1 + np.cos(np.pi * done))
         network, linear = self.optimiser.param_groups
         network["lr"], linear["lr"] = float(rate), LINEAR_RATE * float(rate)

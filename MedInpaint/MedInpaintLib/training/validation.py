@@ -10,7 +10,7 @@ from ..blending import poisson_blend
 from ..latent import search
 from ..networks import VAE
 from ..settings import Settings
-from ..slices import Slices
+from ..slices import Slices, fine_detail
 from .prepare import SliceData
 
 RADII = (4.5, 9.0, 18.0)  # mm
@@ -20,21 +20,24 @@ CASES = 8  # holes a subject and radius
 def validate(network: VAE, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None) -> dict:
     """Median in-hole PSNR (dB, range = 99.5th percentile of the slice's brain) by radius in mm, and the case count."""
     spacing = data.template.image.GetSpacing()[0]
-    brains = data.brains(tuning=True)
+    brains, detail = data.brains(tuning=True), fine_detail(data.template)
     figures = {}
     for radius in radii:
         random = np.random.default_rng(1)
-        scores = [_subject(network, brain, radius / spacing, settings or Settings(), random) for brain in brains]
+        scores = [
+            _subject(network, brain, detail, radius / spacing, settings or Settings(), random) for brain in brains
+        ]
         figures[f"{radius:g}"] = round(float(np.median(scores)), 2)
     return {"psnr_by_radius": figures, "holes_each": len(brains) * CASES, "subjects": data.names(tuning=True)}
 
 
-def _subject(network, brain, radius, settings, random) -> list[float]:
+def _subject(network, brain, detail, radius, settings, random) -> list[float]:
     heights = random.choice(np.flatnonzero((brain > 0.05).mean(axis=(1, 2)) > 0.15), CASES)
     truth = brain[heights]
     hole = np.stack([_round_hole(slice_, radius, random) for slice_ in truth])
     masked = np.where(hole, 0, truth)
-    generated = search(network, Slices(masked, hole, ~hole, heights, 1.0), len(brain), settings, lambda *_: None)
+    slices = Slices(masked, hole, ~hole, heights, 1.0, detail=detail[heights])
+    generated = search(network, slices, len(brain), settings, lambda *_: None)
     blended = truth.copy()
     blended[hole] = poisson_blend(masked, generated.slices, hole, (1.0, 1.0, 1.0), slicewise=True)
     return [_psnr(*case) for case in zip(truth, blended, hole, strict=True)]
