@@ -70,7 +70,12 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, result: Result) 
             rows, columns = picture.shape
             extent = (-0.5 * width, (columns - 0.5) * width, (rows - 0.5) * height, -0.5 * height)
             axes.imshow(
-                picture, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bicubic" if row else "lanczos"
+                picture,
+                cmap="gray",
+                vmin=low,
+                vmax=high,
+                extent=extent,
+                interpolation="bicubic" if row else "antialiased",
             )
             if column == 1:
                 x, y = np.arange(columns) * width, np.arange(rows) * height

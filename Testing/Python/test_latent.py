@@ -107,6 +107,17 @@ def test_neither_the_hole_nor_what_is_no_context_is_fitted(network, slices):
     assert run(network, blind).slices.tobytes() == run(network, painted).slices.tobytes()
 
 
+def test_the_templates_fine_detail_is_part_of_what_is_generated_and_compared(network, slices):
+    plain = run(network, slices, replace(SETTINGS, iterations=0, prior=False))
+    detail = 0.1 * np.random.default_rng(5).standard_normal(slices.image.shape).astype(np.float32)
+    shifted = replace(slices, detail=detail)
+    found = run(network, shifted, replace(SETTINGS, iterations=0, prior=False))
+    np.testing.assert_allclose(found.slices, plain.slices + detail, atol=1e-6)
+    weights = context_weights(slices.hole, slices.context, SETTINGS.window)
+    expected = (weights * np.abs(found.slices - slices.image)).sum(axis=(1, 2))
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-4)
+
+
 def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices, monkeypatch):
     monkeypatch.setattr(latent, "SETTLED", -np.inf)
     found = run(network, slices, Settings(iterations=80, prior_weight=1e6, window=9))
@@ -147,7 +158,7 @@ def test_cutting_the_batch_to_fit_memory_does_not_change_the_result(network, sli
     whole = run(network, slices, settings)
     monkeypatch.setattr(latent, "CHUNK", chunk)
     cut = run(network, slices, settings)
-    np.testing.assert_allclose(cut.slices, whole.slices, atol=1e-4)
+    np.testing.assert_allclose(cut.slices, whole.slices, atol=3e-4)  # rounding, turned into steps by L1's sign
     np.testing.assert_allclose(cut.losses, whole.losses, rtol=1e-3)
 
 

@@ -10,6 +10,7 @@ from MedInpaintLib.errors import InputError
 from MedInpaintLib.slices import (
     WHITE_MATTER,
     brain_edge,
+    fine_detail,
     intensity_floor,
     intensity_scale,
     to_model_grid,
@@ -308,3 +309,15 @@ def test_the_edge_of_the_brain_is_a_band_of_nine_millimetres(template):
     assert edge[brain].any()
     assert edge[~brain].any()
     assert not edge[16, 22, 18]
+
+
+def test_fine_detail_is_what_half_resolution_loses():
+    rows, columns = np.indices((32, 48))
+    smooth = (0.01 * rows + 0.02 * columns).astype(np.float32)
+    pattern = 0.1 * (-1.0) ** (rows + columns)  # a chessboard: half resolution sees nothing of it
+    stack = np.stack([smooth, smooth + pattern]).astype(np.float32)
+    image = sitk.GetImageFromArray(stack)
+    detail = fine_detail(Template(image, sitk.Cast(image > 0, sitk.sitkUInt8)))
+    inner = np.s_[2:-2, 2:-2]
+    np.testing.assert_allclose(detail[0][inner], 0, atol=1e-6)
+    np.testing.assert_allclose(detail[1][inner], pattern[inner], atol=1e-6)

@@ -305,6 +305,13 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(data, trained, t
             stopped.resume(checkpoint)
 
 
+def test_a_damaged_checkpoint_is_refused(data, tmp_path):
+    checkpoint = tmp_path / "model.checkpoint"
+    checkpoint.write_bytes(b"rubbish")
+    with pytest.raises(InputError, match=r"model\.checkpoint cannot be read"):
+        Trainer(data, SETTINGS, CPU).resume(checkpoint)
+
+
 def test_the_tuning_subjects_are_never_trained_on(data, trained):
     trainer, *_ = trained
     seen = {bytes(image) for image in trainer.slices.numpy().reshape(len(trainer.slices), -1)}

@@ -199,8 +199,11 @@ class Trainer:
         return save_model(folder, state, data.template, card)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises InputError if it was made with other settings."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        """Go on from a checkpoint. Raises InputError if it is damaged or was made with other settings."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds; every one means the same to the user
+            raise InputError(f"The checkpoint {path.name} cannot be read: delete it and train anew.") from error
         if json.loads(state["settings"]) != asdict(self.settings):
             raise InputError(f"{path.name} was made with other settings: give the same ones, or another output.")
         self.network.load_state_dict(state["network"])
