@@ -195,7 +195,9 @@ def _shrink(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sit
     is in it has a say.
     """
     tissue = values[(values > 0) & ~hole]
-    middle, bright = np.percentile(tissue, (50, 99.5)) if tissue.size else (0.0, 1.0)
+    if not tissue.size:
+        raise InputError("The mask leaves nothing of the brain to go by: mark the lesion only.")
+    middle, bright = np.percentile(tissue, (50, 99.5))
     clipped = np.clip(np.where(hole, middle, values), 0, bright) / bright
     factors = [max(1, round(WORKING_SPACING / spacing)) for spacing in scan.GetSpacing()]
 
