@@ -127,7 +127,9 @@ def gradient(like):
     return sitk.Cast(left * 2 - back + 500, sitk.sitkInt16)
 
 
-@pytest.mark.parametrize(("name", "order"), zip(GEOMETRIES, [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)], strict=True))
+@pytest.mark.parametrize(
+    ("name", "order"), list(zip(GEOMETRIES, [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)], strict=True))
+)
 def test_the_patients_left_is_shown_right_and_the_front_up(case, tmp_path, name, order):
     scan = sitk.PermuteAxes(gradient(volume(case.values, GEOMETRIES[name], SPACING)), order)
     hole = sitk.PermuteAxes(volume(case.hole.astype(np.uint8), GEOMETRIES[name], SPACING), order)
