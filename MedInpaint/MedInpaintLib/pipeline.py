@@ -126,14 +126,9 @@ def blend(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
     """The hole's new values (in the order of values[hole]) from G(z) on the scan's grid, float (z, y, x)."""
     if blending == "none":
         return source[case.hole]
-    box = tuple(
-        slice(max(0, index.min() - 1), index.max() + 2) for index in np.nonzero(case.hole)
-    )  # the equations reach one voxel beyond the hole
     # Outside a head's brain the model knows nothing: there the fill continues the surroundings smoothly.
-    guide = None if case.alignment.extracted else case.alignment.brain[box]
-    return poisson_blend(
-        case.values[box], source[box], case.hole[box], spacing_zyx(case.scan), guide, slicewise=blending == "2d"
-    )
+    guide = None if case.alignment.extracted else case.alignment.brain
+    return poisson_blend(case.values, source, case.hole, spacing_zyx(case.scan), guide, slicewise=blending == "2d")
 
 
 class Clock:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..blending import poisson_blend
+from ..evaluation.metrics import brain_range, psnr
 from ..latent import search
 from ..networks import VAE
 from ..settings import Settings
@@ -53,5 +54,4 @@ def _round_hole(slice_: np.ndarray, radius: float, random: np.random.Generator) 
 
 
 def _psnr(truth: np.ndarray, filled: np.ndarray, hole: np.ndarray) -> float:
-    peak = np.percentile(truth[truth > 0.05], 99.5)
-    return float(10 * np.log10(peak**2 / np.mean((truth - filled)[hole] ** 2)))
+    return psnr(truth, filled, hole, brain_range(truth, truth > 0.05))
