@@ -22,6 +22,7 @@ from .slices import Slices
 LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
 CHUNK = 32  # slices decoded at once; bounds memory at about 0.5 GB on a CPU
 CHECK_EVERY = 10  # steps between looks at the loss
+CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # relative change of the loss between two looks below which the search has settled
 
 
@@ -56,9 +57,11 @@ def choose_device(name: str) -> torch.device:
 def search(
     network: VAE, slices: Slices, count: int, settings: Settings, progress: Callable[[float, str], None]
 ) -> Generated:
-    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda ||z||^2 over every slice's z and the scan's g and o.
+    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda ||u||^2 over every slice's latent and the scan's g and o.
 
-    G(z) is what the decoder makes and the template's fine detail, which the decoder does not resolve.
+    The slices of one brain resemble each other: under the prior, z is a Gaussian process along the height. It is
+    written as z = C u with independent standard normal u, where C C^T holds the correlations, so that the prior is
+    the paper's for u, and known slices above and below the hole inform those that it crosses.
 
     Args:
         network: the VAE, on its device.
@@ -69,58 +72,72 @@ def search(
     """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed)
-    weights = context_weights(slices.hole, slices.context, settings.window, weighting=settings.weighting)
+    restarts, n = settings.restarts, len(slices.heights)
 
-    def batch(array: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
-        repeated = torch.as_tensor(array, dtype=dtype).repeat_interleave(settings.restarts, dim=0)
-        return repeated.to(device)
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32).to(device)
 
-    fine = np.array(np.broadcast_to(slices.detail, slices.image.shape))
-    image, hole, weight, detail = (batch(array)[:, None] for array in (slices.image, slices.hole, weights, fine))
-    height = batch(slices.heights / (count - 1))
+    weights = context_weights(slices.hole, slices.context, slices.heights, settings.window, settings.weighting)
+    image, unknown, weight = (tensor(array)[:, None] for array in (slices.image, slices.unknown, weights))
+    height = tensor(slices.heights / (count - 1))
     with torch.no_grad():
         parts = [
             network.encoder(*part)
-            for part in zip(image.split(CHUNK), hole.split(CHUNK), height.split(CHUNK), strict=True)
+            for part in zip(image.split(CHUNK), unknown.split(CHUNK), height.split(CHUNK), strict=True)
         ]
     mean, log_variance = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    noise = torch.randn(mean.shape, generator=generator).to(device)
-    noise[:: settings.restarts] = 0  # the first start is the encoder's mean, further ones are samples round it
-    z = (mean + (0.5 * log_variance).exp() * noise).requires_grad_()
+    noise = torch.randn((restarts, *mean.shape), generator=generator).to(device)
+    noise[0] = 0  # the first start is the encoder's mean, further ones are samples round it
+    coupling = slice_coupling(slices.heights).to(device)
+    start = mean + (0.5 * log_variance).exp() * noise
+    u = torch.linalg.solve_triangular(coupling, start, upper=False).requires_grad_()
     gain, offset = (torch.full((), value, device=device, requires_grad=True) for value in (1.0, 0.0))
     optimiser = torch.optim.Adam(
-        [{"params": [z]}, {"params": [gain, offset], "lr": 0.1 * LEARNING_RATE}], lr=LEARNING_RATE
+        [{"params": [u]}, {"params": [gain, offset], "lr": 0.1 * LEARNING_RATE}], lr=LEARNING_RATE
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(settings.iterations, 1))
     prior_weight = settings.prior_weight if settings.prior else 0.0
+    chunks = torch.arange(restarts * n, device=device).split(CHUNK)  # over the slices of all restarts
 
-    def loss_of(part: slice) -> Tensor:
-        generated = gain * (network.decoder(z[part], height[part]) + detail[part]) + offset
-        context = (weight[part] * (generated - image[part]).abs()).flatten(1).sum(1)
-        return context + prior_weight * (z[part] ** 2).sum(1)
+    def context_loss(z: Tensor, part: Tensor) -> Tensor:
+        these = part % n
+        generated = gain * network.decoder(z[part], height[these]) + offset
+        return (weight[these] * (generated - image[these]).abs()).flatten(1).sum(1)
 
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(z), CHUNK)]
     before, taken = 0.0, 0
     for taken in range(1, settings.iterations + 1):
         optimiser.zero_grad(set_to_none=True)
+        z = (coupling @ u).flatten(0, 1)
+        leaf = z.detach().requires_grad_()  # the decoder's gradient is gathered here, chunk by chunk
         total = 0.0
         for part in chunks:
-            loss = loss_of(part).sum()
+            loss = context_loss(leaf, part).sum()
             loss.backward()
             total += loss.detach()
+        z.backward(leaf.grad)
+        prior = prior_weight * (u**2).sum()
+        prior.backward()
         optimiser.step()
         schedule.step()
         progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
         if taken % CHECK_EVERY == 0:
-            now = float(total)
+            now = float(total + prior)
             if abs(before - now) < SETTLED * abs(before):
                 break
             before = now
     with torch.no_grad():
-        losses = torch.cat([loss_of(part) for part in chunks]).view(-1, settings.restarts)
-        best = losses.argmin(dim=1) + torch.arange(len(losses), device=device) * settings.restarts
-        found = [network.decoder(z[part], height[part]) + detail[part] for part in best.split(CHUNK)]
+        z = (coupling @ u).flatten(0, 1)
+        losses = torch.cat([context_loss(z, part) for part in chunks]).view(restarts, n)
+        losses = losses + prior_weight * (u**2).sum(2)
+        best = int(losses.sum(1).argmin())
+        found = [network.decoder(*part) for part in zip(z.view(*u.shape)[best].split(CHUNK), height.split(CHUNK))]
         generated = gain * torch.cat(found)[:, 0] + offset
     return Generated(
-        generated.cpu().numpy(), losses.amin(dim=1).cpu().numpy(), float(gain.detach()), float(offset.detach()), taken
+        generated.cpu().numpy(), losses[best].cpu().numpy(), float(gain.detach()), float(offset.detach()), taken
     )
+
+
+def slice_coupling(heights: np.ndarray) -> Tensor:
+    """C, lower triangular (n, n), such that C C^T is the prior correlation of the latents of slices (n,)."""
+    distance = torch.as_tensor(np.abs(heights[:, None] - heights[None, :]), dtype=torch.float64)
+    return torch.linalg.cholesky(CORRELATION**distance).float()

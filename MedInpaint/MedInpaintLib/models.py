@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .alignment import Template
 from .errors import InputError
 from .resources import resources_folder
+from .slices import brain_support
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +51,10 @@ class Model:
         from .networks import VAE
 
         content = self._checked(WEIGHTS)
+        support = torch.from_numpy(brain_support(self.template()))
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            network = VAE(tuple(self.card["slice"]), self.card["latent"], self.card["kernel"])
+            network = VAE(support, self.card["latent"], self.card["kernel"])
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except Exception as error:  # torch raises many kinds; every one means the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error

@@ -9,6 +9,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8 and 1/16 of the slice's side
+FEATURES = 32  # channels between the deepest convolutions and the latent
 HEIGHT_FEATURES = 16
 
 
@@ -49,8 +50,8 @@ class Encoder(nn.Module):
                 Block(c3, c4, kernel, 2),
             ]
         )
-        self.squeeze = nn.Conv2d(c4, 64, 1)
-        self.out = nn.Linear(64 * (size[0] // 16) * (size[1] // 16), 2 * latent)
+        self.squeeze = nn.Conv2d(c4, FEATURES, 1)
+        self.out = nn.Linear(FEATURES * (size[0] // 16) * (size[1] // 16), 2 * latent)
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)
 
@@ -65,26 +66,33 @@ class Encoder(nn.Module):
 
 
 class LinearPath(nn.Module):
-    """mean(height) + D A(height) z at half resolution: probabilistic PCA whose loadings vary with height.
+    """mean(height) + D A(height) z: probabilistic PCA of a brain, whose component k is the same at all heights.
 
-    D is a dictionary of images that all heights share, A(height) is interpolated between control heights.
+    D is a dictionary of images that all heights share, A(height) is interpolated between control heights. Both hold
+    the pixels where brains can be, and no others.
+
+    Args:
+        support: bool (h, w), those pixels.
+        latent: size of z.
     """
 
-    def __init__(self, size: tuple[int, int], latent: int, controls: int = 24, atoms: int = 320):
+    def __init__(self, support: Tensor, latent: int, controls: int = 26, atoms: int = 320):
         super().__init__()
-        self.size = (size[0] // 2, size[1] // 2)
-        pixels = self.size[0] * self.size[1]
+        self.size = tuple(support.shape)
         self.controls = controls
-        self.mean = nn.Parameter(torch.zeros(2 * controls - 1, pixels))
+        self.register_buffer("pixels", support.flatten().nonzero()[:, 0], persistent=False)
+        self.mean = nn.Parameter(torch.zeros(2 * controls - 1, len(self.pixels)))
         self.loadings = nn.Parameter(torch.randn(controls, latent, atoms) * 0.01)
-        self.dictionary = nn.Parameter(torch.randn(atoms, pixels) * 0.01)
+        self.dictionary = nn.Parameter(torch.randn(atoms, len(self.pixels)) * 0.01)
 
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
+        """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
         codes = torch.zeros_like(z[:, :1] * self.loadings[0, :1])
         for index, share in neighbours(height, self.controls):
             codes = codes + share[:, None] * torch.einsum("nk,nka->na", z, self.loadings[index])
         mean = sum(share[:, None] * self.mean[index] for index, share in neighbours(height, len(self.mean)))
-        return (mean + codes @ self.dictionary).view(-1, 1, *self.size)
+        slices = z.new_zeros(len(z), self.size[0] * self.size[1])
+        return slices.index_copy(1, self.pixels, mean + codes @ self.dictionary).view(-1, 1, *self.size)
 
 
 def neighbours(height: Tensor, controls: int) -> list[tuple[Tensor, Tensor]]:
@@ -98,14 +106,15 @@ def neighbours(height: Tensor, controls: int) -> list[tuple[Tensor, Tensor]]:
 class Decoder(nn.Module):
     """G(z, height): the linear path, and a convolutional network that adds what is not linear in z."""
 
-    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+    def __init__(self, support: Tensor, latent: int, kernel: int):
         super().__init__()
         c1, c2, c3, _ = CHANNELS
-        self.start = (64, size[0] // 16, size[1] // 16)
-        self.linear = LinearPath(size, latent)
+        height, width = support.shape
+        self.start = (FEATURES, height // 16, width // 16)
+        self.linear = LinearPath(support, latent)
         self.project = nn.Linear(latent, math.prod(self.start))
-        self.blocks = nn.ModuleList([Block(64, c3, kernel), Block(c3, c2, kernel), Block(c2 + 1, c1, kernel)])
-        self.out = nn.Conv2d(c1 + 1, 4, kernel, padding=kernel // 2)
+        self.blocks = nn.ModuleList([Block(FEATURES, c3, kernel), Block(c3, c2, kernel), Block(c2 + 4, c1, kernel)])
+        self.out = nn.Conv2d(c1 + 4, 4, kernel, padding=kernel // 2)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -113,13 +122,13 @@ class Decoder(nn.Module):
         """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
         features = height_features(height)
         linear = self.linear(z, height)
+        halved = nnf.pixel_unshuffle(linear, 2)
         x = self.project(z).view(-1, *self.start)
         coarse, middle, fine = self.blocks
         x = coarse(double(x), features)
         x = middle(double(x), features)
-        x = fine(torch.cat([double(x), linear], dim=1), features)
-        detail = nnf.pixel_shuffle(self.out(torch.cat([x, linear], dim=1)), 2)
-        return nnf.interpolate(linear, scale_factor=2.0, mode="bilinear", align_corners=False) + detail
+        x = fine(torch.cat([double(x), halved], dim=1), features)
+        return linear + nnf.pixel_shuffle(self.out(torch.cat([x, halved], dim=1)), 2)
 
 
 def double(x: Tensor) -> Tensor:
@@ -131,12 +140,12 @@ class VAE(nn.Module):
     """A variational autoencoder of axial slices whose encoder sees the slice with a hole (Kingma & Welling 2014).
 
     Args:
-        size: pixels (h, w) of a slice, multiples of 16.
+        support: bool (h, w), the pixels where brains can be; h and w are multiples of 16.
         latent: size of z.
         kernel: side of the convolution kernels, 3 or 7.
     """
 
-    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+    def __init__(self, support: Tensor, latent: int, kernel: int):
         super().__init__()
-        self.encoder = Encoder(size, latent, kernel)
-        self.decoder = Decoder(size, latent, kernel)
+        self.encoder = Encoder(tuple(support.shape), latent, kernel)
+        self.decoder = Decoder(support, latent, kernel)

@@ -71,7 +71,7 @@ def run_report(
             "count": int(lesions),
             "outside_brain": _number(outside),
         },
-        "slices": len(case.slices.heights),
+        "slices": int(case.slices.hole.any(axis=(1, 2)).sum()),
         "alignment": {
             "quality": _number(alignment.quality),
             "poor": bool(alignment.poor),

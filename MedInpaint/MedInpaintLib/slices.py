@@ -14,30 +14,31 @@ from .image import affine
 
 WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
 INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98th percentile becomes 0.75"
+NEIGHBOURS = 4  # slices above and below the hole that the search sees
 BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
 
 
 @dataclass(frozen=True)
 class Slices:
-    """The model-space slices that the hole touches, n of h x w pixels.
+    """The model-space slices that the hole touches and their neighbours, n of h x w pixels.
 
     Attributes:
-        image: float32 (n, h, w), model intensities; 0 in the hole and outside the brain.
-        hole: bool (n, h, w), pixels to fill or not known.
+        image: float32 (n, h, w), model intensities; 0 where unknown and outside the brain.
+        hole: bool (n, h, w), pixels to fill.
+        unknown: bool (n, h, w), the hole and what the scan does not show or what cannot be told from the skull.
         context: bool (n, h, w), known pixels that the result is fitted to.
         heights: int (n,), each slice's index along the model grid's z axis.
         scale: difference in scan intensity between model intensities 1 and 0.
         floor: scan intensity of model intensity 0.
-        detail: float32 (n, h, w), what is added to every generated slice; see fine_detail().
     """
 
     image: np.ndarray
     hole: np.ndarray
+    unknown: np.ndarray
     context: np.ndarray
     heights: np.ndarray
     scale: float
     floor: float = 0.0
-    detail: np.ndarray | float = 0.0
 
 
 def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
@@ -86,7 +87,7 @@ def to_model_grid(
 def to_slices(
     scan: sitk.Image, values: np.ndarray, hole: np.ndarray, alignment: Alignment, template: Template
 ) -> Slices:
-    """Every model-space axial slice that the hole touches.
+    """Every model-space axial slice that the hole touches, and the next ones above and below.
 
     Args:
         scan: gives the geometry.
@@ -103,24 +104,19 @@ def to_slices(
     filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
     filled |= _nearest(scan, hole, template, transform)
     field = _inside(scan, template, transform)
-    missing = filled | (share < 0.5) & field
+    unknown = filled | (share < 0.5) & field
     brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, brain_edge(template)
     if alignment.extracted:
-        context = ~missing & field & (brain | edge)
+        context = ~unknown & field & (brain | edge)
     else:
         # A head: the skull is no part of the model, and where the brain ends is known only roughly.
         image[~brain & ~edge] = 0
-        missing |= edge
-        context = ~missing & field & brain
-    touched = np.flatnonzero(filled.any(axis=(1, 2)))
-    return Slices(
-        np.where(missing, 0, image)[touched].astype(np.float32),
-        missing[touched],
-        context[touched],
-        touched,
-        scale,
-        detail=fine_detail(template)[touched],
-    )
+        unknown |= edge
+        context = ~unknown & field & brain
+    near = ndimage.binary_dilation(filled.any(axis=(1, 2)), iterations=NEIGHBOURS)
+    heights = np.flatnonzero(near)
+    image = np.where(unknown, 0, image).astype(np.float32)
+    return Slices(image[near], filled[near], unknown[near], context[near], heights, scale)
 
 
 def to_scan(
@@ -146,24 +142,18 @@ def to_scan(
     return sitk.GetArrayFromImage(source), carry(made, scan, back)
 
 
-def fine_detail(template: Template) -> np.ndarray:
-    """What the template loses at half resolution in plane, float32 (z, h, w), model intensities.
-
-    The decoder's linear path, which carries most of its quality, works at half resolution. On the tuning subjects the
-    template's detail brings back 0.7 dB in holes of 4.5 mm radius and 0.2 dB in holes of 9 mm.
-    """
-    image = sitk.GetArrayFromImage(template.image)
-    depth, height, width = image.shape
-    coarse = image.reshape(depth, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
-    return image - ndimage.zoom(coarse, (1, 2, 2), order=1, mode="nearest", grid_mode=True)
-
-
 def brain_edge(template: Template) -> np.ndarray:
     """bool (z, h, w): within 4.5 mm of the edge of the template's brain."""
     brain = sitk.GetArrayViewFromImage(template.brain) > 0
     spacing = template.image.GetSpacing()[::-1]
     outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~brain, brain))
     return np.maximum(outside, inside) <= BOUNDARY
+
+
+def brain_support(template: Template) -> np.ndarray:
+    """bool (h, w): the pixels where some slice of some brain may have tissue."""
+    brain = sitk.GetArrayViewFromImage(template.brain) > 0
+    return (brain | brain_edge(template)).any(axis=0)
 
 
 def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform) -> np.ndarray:

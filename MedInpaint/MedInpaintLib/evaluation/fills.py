@@ -66,7 +66,7 @@ def linear_fill(brains: NDArray[np.float32], settings: Settings) -> Fill:
 
     def fill(case: Case) -> NDArray[np.floating]:
         slices = case.slices
-        weights = context_weights(slices.hole, slices.context, LINEAR_WINDOW)
+        weights = context_weights(slices.hole, slices.context, slices.heights, LINEAR_WINDOW)
         generated = model.fill_stack(slices.image, weights, slices.heights.tolist(), LINEAR_NOISE)
         return _blended(case, generated, settings)
 

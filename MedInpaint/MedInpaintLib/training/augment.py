@@ -1,4 +1,4 @@
-"""What a training batch goes through: flips, small affine maps, intensity changes, random holes."""
+"""What a training batch goes through: flips, small affine and elastic maps, intensity changes, random holes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from torch import Tensor
 
 
 def augmented(slices: Tensor, generator: torch.Generator) -> Tensor:
-    """Slices (n, 1, h, w), each flipped or not, moved a little, its intensities changed a little.
+    """Slices (n, 1, h, w), each flipped or not, moved and warped a little, its intensities changed a little.
 
-    Rotation up to 5 degrees, scaling up to 5 % an axis, shift up to 2 %; gain up to 8 %, gamma up to 12 %.
+    Rotation up to 5 degrees, scaling up to 5 % an axis, shift up to 2 %; gain up to 8 %, gamma up to 12 %. The warp is
+    a smooth field through random displacements, 1 pixel in standard deviation, 16 pixels apart.
     """
-    n = len(slices)
+    n, _, height, width = slices.shape
 
     def draw(extent: float) -> Tensor:
         return (2 * torch.rand(n, generator=generator).to(slices.device) - 1) * extent
 
     flip = torch.sign(draw(1.0) + 1e-9)
-    angle, ratio = draw(0.09), slices.shape[-2] / slices.shape[-1]
+    angle, ratio = draw(0.09), height / width
     sx, sy, tx, ty = 1 + draw(0.05), 1 + draw(0.05), draw(0.02), draw(0.02)
     rows = [
         torch.stack([flip * sx * angle.cos(), -angle.sin() * ratio, tx], dim=1),
         torch.stack([flip * angle.sin() / ratio, sy * angle.cos(), ty], dim=1),
     ]
     grid = nnf.affine_grid(torch.stack(rows, dim=1), list(slices.shape), align_corners=False)
+    knots = torch.randn(n, 2, height // 16 + 1, width // 16 + 1, generator=generator).to(slices.device)
+    warp = nnf.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
+    grid = grid + warp.movedim(1, -1) * (2 / torch.tensor([width, height], device=slices.device))
     moved = nnf.grid_sample(slices, grid, mode="bilinear", align_corners=False)
     gain, gamma = (1 + draw(0.08), 1 + draw(0.12))
     return gain.view(-1, 1, 1, 1) * moved.clamp(min=1e-4) ** gamma.view(-1, 1, 1, 1)

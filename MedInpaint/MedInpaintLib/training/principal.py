@@ -8,51 +8,39 @@ from torch import Tensor
 
 from ..networks import LinearPath, neighbours
 
-REACH = 1.5  # in distances between control heights: the slices that one set of loadings is fitted to
-
 ATOM_SCALE = 10.0  # norm of a dictionary image; keeps its values and the loadings within reach of one learning rate
 
 
 @torch.no_grad()
-def start_from_components(path: LinearPath, brains: np.ndarray, noise: float) -> None:
-    """Fit a linear path in place by probabilistic PCA (Tipping & Bishop, J. R. Stat. Soc. B 61, 1999).
+def start_from_components(path: LinearPath, brains: np.ndarray) -> None:
+    """Fit a linear path in place: principal components of whole brains and of their mirror images.
+
+    A component spans all heights, so that one brain has much the same z at each of them, and z is standard normal.
+    There are at most as many components as brains and mirror images; further ones start at zero.
 
     Args:
         path: the linear path.
         brains: float32 (subjects, z, h, w), model intensities.
-        noise: standard deviation of a pixel that the latent need not explain.
     """
-    subjects, count = brains.shape[:2]
-    slices = torch.as_tensor(brains).reshape(subjects * count, 1, *brains.shape[2:])
-    slices = torch.cat([slices, slices.flip(-1)])
-    pixels = torch.nn.functional.avg_pool2d(slices, 2).flatten(1)
-    height = (torch.arange(count) / (count - 1)).repeat(2 * subjects)
+    subjects, count = 2 * len(brains), brains.shape[1]
+    slices = torch.as_tensor(np.concatenate([brains, brains[..., ::-1]])).flatten(2)[..., path.pixels]
+    heights = torch.arange(count) / (count - 1)
 
-    for control, share in enumerate(_shares(height, len(path.mean))):
-        path.mean[control] = (share[:, None] * pixels).sum(0) / share.sum()
-    mean = sum(share[:, None] * path.mean[index] for index, share in neighbours(height, len(path.mean)))
-    residual = pixels - mean
-    covariance = residual.T @ residual
-    _, vectors = torch.linalg.eigh(covariance.double())  # in single precision it does not always converge
-    atoms = vectors[:, -len(path.dictionary) :].T.float()
-    codes = residual @ atoms.T / ATOM_SCALE
-    path.dictionary.copy_(atoms * ATOM_SCALE)
+    shares = _shares(heights, len(path.mean))
+    path.mean.copy_((shares @ slices.mean(0)) / shares.sum(1, keepdim=True))
+    residuals = slices - sum(share[:, None] * path.mean[index] for index, share in neighbours(heights, len(path.mean)))
 
-    previous = None
-    for control in range(path.controls):
-        near = (height * (path.controls - 1) - control).abs() <= REACH
-        loadings = _components(codes[near], path.loadings.shape[1], noise / ATOM_SCALE)
-        if previous is not None:  # any rotation of z is as good: take the one nearest to the control height below
-            u, _, v = torch.linalg.svd(previous @ loadings.T)
-            loadings = (u @ v) @ loadings
-        path.loadings[control] = previous = loadings
+    atoms = len(path.dictionary)
+    _, _, images = torch.svd_lowrank(residuals.flatten(0, 1), q=atoms + 20, niter=4)
+    images = images[:, :atoms].T
+    path.dictionary.copy_(ATOM_SCALE * images)
 
-
-def _components(codes: Tensor, latent: int, noise: float) -> Tensor:
-    """Loadings (latent, atoms) such that z ~ N(0, 1) explains the codes' covariance above the noise."""
-    values, vectors = torch.linalg.eigh(codes.T @ codes / len(codes))
-    values, vectors = values[-latent:], vectors[:, -latent:]
-    return (vectors * (values - noise**2).clamp(min=0).sqrt()).T
+    codes = (residuals @ images.T / ATOM_SCALE).flatten(1)  # (subjects, z * atoms)
+    _, values, directions = torch.linalg.svd(codes / subjects**0.5, full_matrices=False)
+    components = (values[:, None] * directions)[: path.loadings.shape[1]].view(-1, count, atoms)
+    at_controls = torch.linalg.pinv(_shares(heights, path.controls).T)  # least squares over the heights
+    path.loadings.zero_()
+    path.loadings[:, : len(components)] = torch.einsum("cz,kza->cka", at_controls, components)
 
 
 def _shares(height: Tensor, controls: int) -> Tensor:

@@ -17,7 +17,7 @@ from ..files import replacing
 from ..latent import choose_device
 from ..models import Model, save_model
 from ..networks import VAE
-from ..slices import INTENSITY_RULE, brain_edge
+from ..slices import INTENSITY_RULE, brain_edge, brain_support
 from .augment import augmented, random_holes
 from .prepare import LEVELS, SliceData, load
 from .principal import start_from_components
@@ -45,11 +45,11 @@ class VAESettings:
     """
 
     kernel: int = 3
-    latent: int = 128
-    epochs: int = 36
+    latent: int = 100
+    epochs: int = 40
     batch: int = 16
     learning_rate: float = 1e-3
-    kl_weight: float = 1.0
+    kl_weight: float = 3.0
     noise: float = 0.1
     hole_weight: float = 3.0
     seed: int = 0
@@ -89,9 +89,9 @@ class Trainer:
         self.settings, self.device = settings, device
         torch.manual_seed(settings.seed)
         self.spacing = data.template.image.GetSpacing()[0]
-        self.network = VAE(data.slices.shape[2:], settings.latent, settings.kernel)
-        brains = data.brains(tuning=False)
-        start_from_components(self.network.decoder.linear, brains, settings.noise)
+        support = torch.from_numpy(brain_support(data.template))
+        self.network = VAE(support, settings.latent, settings.kernel)
+        start_from_components(self.network.decoder.linear, data.brains(tuning=False))
         self.network.to(device, memory_format=torch.channels_last)
         self.slices, self.heights = usable_slices(data.slices[~data.tuning])
         linear = list(self.network.decoder.linear.parameters())
