@@ -32,7 +32,7 @@ class Generated:
 
     Attributes:
         slices: float32 (n, h, w), gain * G(z) + offset, model intensities.
-        losses: float (n,), the final loss of each slice.
+        losses: float (n,), the final loss of each slice, of the start that ended with the lowest sum.
         gain, offset: of the scan against the model, shared by all slices.
         iterations: Adam steps taken.
     """
@@ -121,17 +121,17 @@ def search(
         schedule.step()
         progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
         if taken % CHECK_EVERY == 0:
-            now = float(total + prior)
+            now = float(total + prior.detach())
             if abs(before - now) < SETTLED * abs(before):
                 break
             before = now
     with torch.no_grad():
-        z = (coupling @ u).flatten(0, 1)
-        losses = torch.cat([context_loss(z, part) for part in chunks]).view(restarts, n)
+        z = coupling @ u
+        losses = torch.cat([context_loss(z.flatten(0, 1), part) for part in chunks]).view(restarts, n)
         losses = losses + prior_weight * (u**2).sum(2)
         best = int(losses.sum(1).argmin())
-        found = [network.decoder(*part) for part in zip(z.view(*u.shape)[best].split(CHUNK), height.split(CHUNK))]
-        generated = gain * torch.cat(found)[:, 0] + offset
+        parts = zip(z[best].split(CHUNK), height.split(CHUNK), strict=True)
+        generated = gain * torch.cat([network.decoder(*part) for part in parts])[:, 0] + offset
     return Generated(
         generated.cpu().numpy(), losses[best].cpu().numpy(), float(gain.detach()), float(offset.detach()), taken
     )

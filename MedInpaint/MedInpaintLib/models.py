@@ -110,7 +110,7 @@ def _read(folder: Path) -> Model:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         if not isinstance(card["sha256"], dict):
             raise TypeError
-        for key in ("kind", "kernel", "latent", "slice"):
+        for key in ("kind", "kernel", "latent"):
             card[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"The card of model '{folder.name}' cannot be read: install the model again.") from error

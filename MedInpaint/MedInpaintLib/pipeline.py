@@ -27,7 +27,7 @@ class Result:
 
     Attributes:
         image: the scan with its hole filled: same grid, same pixel type, every other voxel bit-identical.
-        generated: float32, G(z) on the scan's grid before blending; 0 beyond the slices that the hole touches.
+        generated: float32, G(z) on the scan's grid before blending; 0 beyond the slices that were searched.
         report: measurements of the run, plain JSON types.
     """
 
@@ -46,7 +46,7 @@ class Case:
         hole: bool (z, y, x).
         template: of the model.
         alignment: scan <-> template.
-        slices: the model-space slices that the hole touches.
+        slices: the model-space slices that the hole touches, and their neighbours.
     """
 
     scan: sitk.Image

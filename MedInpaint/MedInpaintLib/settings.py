@@ -19,9 +19,9 @@ class Settings:
         device: "auto" takes CUDA, then Apple MPS, then the CPU.
         label: the mask's label that is the lesion; None takes every non-zero voxel.
         iterations: Adam steps of the latent optimisation at most (it stops early once settled).
-        restarts: latent starts per slice; the one with the lowest loss is kept.
+        restarts: latent starts; the one with the lowest loss is kept.
         prior_weight: lambda of the prior loss.
-        window: side of the square window of the context weights, in model pixels (odd).
+        window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh known pixels by how much of their window is hole (else all alike).
         prior: use the prior loss.
         blending: "3d" or "2d" (slice by slice) Poisson blending, or "none" to paste.

@@ -8,7 +8,7 @@ import torch
 from MedInpaintLib import latent
 from MedInpaintLib.context import context_weights
 from MedInpaintLib.errors import Cancelled, InputError
-from MedInpaintLib.latent import choose_device, search
+from MedInpaintLib.latent import CORRELATION, choose_device, search, slice_coupling
 from MedInpaintLib.networks import VAE
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.slices import Slices
@@ -24,7 +24,7 @@ SETTINGS = Settings(iterations=8, window=9)
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    network = VAE(SIZE, LATENT, 3)
+    network = VAE(torch.ones(SIZE, dtype=torch.bool), LATENT, 3)
     decoder, encoder = network.decoder, network.encoder
     with torch.no_grad():
         decoder.linear.mean.normal_(0.5, 0.1)
@@ -52,7 +52,7 @@ def slices(truth):
     hole[:, 10:20, 12:24] = True
     context = ~hole
     context[:, :, :3] = False
-    return Slices(np.where(hole, 0, truth).astype(np.float32), hole, context, HEIGHTS, 1.0)
+    return Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, context, HEIGHTS, 1.0)
 
 
 def run(network, slices, settings=SETTINGS, progress=lambda fraction, message: None):
@@ -63,7 +63,7 @@ def encoded(network, slices):
     with torch.no_grad():
         return network.encoder(
             torch.from_numpy(slices.image)[:, None],
-            torch.from_numpy(slices.hole)[:, None].float(),
+            torch.from_numpy(slices.unknown)[:, None].float(),
             torch.as_tensor(slices.heights / (COUNT - 1), dtype=torch.float32),
         )[0]
 
@@ -91,31 +91,53 @@ def test_without_iterations_the_result_is_the_encoders(network, slices):
 def test_the_loss_is_the_weighted_difference_plus_the_prior(network, slices, change):
     settings = replace(SETTINGS, iterations=0, **change)
     z = encoded(network, slices)
-    weights = context_weights(slices.hole, slices.context, settings.window, weighting=settings.weighting)
+    weights = context_weights(slices.hole, slices.context, HEIGHTS, settings.window, settings.weighting)
     expected = (weights * np.abs(decoded(network, z) - slices.image)).sum(axis=(1, 2))
-    expected += (settings.prior_weight if settings.prior else 0) * (z**2).sum(1).numpy()
+    independent = torch.linalg.inv(slice_coupling(HEIGHTS)) @ z
+    expected += (settings.prior_weight if settings.prior else 0) * (independent**2).sum(1).numpy()
     np.testing.assert_allclose(run(network, slices, settings).losses, expected, rtol=1e-5)
 
 
 def test_neither_the_hole_nor_what_is_no_context_is_fitted(network, slices):
-    hidden = slices.hole | ~slices.context
+    hidden = ~slices.context
     painted = replace(slices, image=np.where(slices.hole, np.float32(77), slices.image))
     assert run(network, slices).slices.tobytes() == run(network, painted).slices.tobytes()
     # Pixels that are no context only reach the encoder's start: with them hidden there too, nothing of them is left.
-    blind = replace(slices, hole=hidden)
+    blind = replace(slices, unknown=hidden)
     painted = replace(blind, image=np.where(hidden, np.float32(77), slices.image))
     assert run(network, blind).slices.tobytes() == run(network, painted).slices.tobytes()
 
 
-def test_the_templates_fine_detail_is_part_of_what_is_generated_and_compared(network, slices):
-    plain = run(network, slices, replace(SETTINGS, iterations=0, prior=False))
-    detail = 0.1 * np.random.default_rng(5).standard_normal(slices.image.shape).astype(np.float32)
-    shifted = replace(slices, detail=detail)
-    found = run(network, shifted, replace(SETTINGS, iterations=0, prior=False))
-    np.testing.assert_allclose(found.slices, plain.slices + detail, atol=1e-6)
-    weights = context_weights(slices.hole, slices.context, SETTINGS.window)
-    expected = (weights * np.abs(found.slices - slices.image)).sum(axis=(1, 2))
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-4)
+def test_what_is_unknown_but_not_to_be_filled_draws_no_weight(network, slices):
+    more = slices.unknown.copy()
+    more[:, 25:] = True
+    found = run(network, replace(slices, unknown=more, context=slices.context & ~more), SETTINGS)
+    weights = context_weights(slices.hole, slices.context & ~more, HEIGHTS, SETTINGS.window)
+    left = np.abs(found.slices - slices.image) * weights
+    assert (found.losses >= 0.999 * left.sum(axis=(1, 2))).all()
+    assert (found.losses <= left.sum(axis=(1, 2)) + 10).all()
+
+
+# The coupling of the slices
+
+
+def test_the_coupling_gives_the_latents_of_slices_the_correlation_of_their_distance():
+    coupling = slice_coupling(HEIGHTS)
+    distance = np.abs(HEIGHTS[:, None] - HEIGHTS)
+    np.testing.assert_allclose(coupling @ coupling.T, CORRELATION**distance, atol=1e-6)
+    assert torch.equal(coupling, coupling.tril())
+
+
+def test_a_known_neighbour_informs_a_slice_of_which_nothing_is_known(network):
+    heights = np.arange(10, 15)
+    z = torch.randn(1, LATENT, generator=torch.Generator().manual_seed(8)).expand(len(heights), -1)
+    truth = decoded(network, z, heights)
+    hole = np.zeros(truth.shape, bool)
+    hole[2] = True
+    slices = Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, ~hole, heights, 1.0)
+    found = run(network, slices, Settings(iterations=200, prior_weight=0.001, window=9)).slices[2]
+    plain = decoded(network, torch.zeros(1, LATENT), heights[2:3])[0]
+    assert np.abs(found - truth[2]).mean() < 0.7 * np.abs(plain - truth[2]).mean()
 
 
 def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices, monkeypatch):
@@ -126,17 +148,15 @@ def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices, m
     assert np.abs(encoded(network, slices).numpy()).max() > 0.1  # it did not start there
 
 
-def test_a_search_lowers_the_loss_of_every_slice(network, slices):
+def test_a_search_lowers_the_loss(network, slices):
     start = run(network, slices, replace(SETTINGS, iterations=0))
-    assert (run(network, slices, replace(SETTINGS, iterations=25)).losses < start.losses).all()
+    assert run(network, slices, replace(SETTINGS, iterations=25)).losses.sum() < start.losses.sum()
 
 
 def test_more_starts_never_give_a_worse_start(network, slices):
-    one, four = (run(network, slices, replace(SETTINGS, iterations=0, restarts=restarts)) for restarts in (1, 4))
-    assert (four.losses <= 1.00001 * one.losses).all()
-    assert (four.losses < one.losses).any()
-    changed = np.abs(four.slices - one.slices).max(axis=(1, 2)) > 1e-5
-    np.testing.assert_array_equal(changed, four.losses < 0.9999 * one.losses)
+    one, many = (run(network, slices, replace(SETTINGS, iterations=0, restarts=restarts)) for restarts in (1, 9))
+    assert many.losses.sum() < one.losses.sum()
+    assert np.abs(many.slices - one.slices).max() > 1e-5
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, slices):

@@ -261,7 +261,7 @@ def made_case(extracted):
     hole[3:9, 4:10, 4:12] = True
     alignment = Alignment(sitk.AffineTransform(3), brain, 1.0, extracted)
     nothing = np.zeros((0, 16, 16))
-    slices = Slices(nothing, nothing, nothing, np.zeros(0, int), 1.0)
+    slices = Slices(nothing, nothing, nothing, nothing, np.zeros(0, int), 1.0)
     return pipeline.Case(volume(values), values, hole, None, alignment, slices)
 
 

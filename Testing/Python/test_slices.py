@@ -8,9 +8,10 @@ import SimpleITK as sitk
 from MedInpaintLib.alignment import Alignment, Template, carry
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.slices import (
+    NEIGHBOURS,
     WHITE_MATTER,
     brain_edge,
-    fine_detail,
+    brain_support,
     intensity_floor,
     intensity_scale,
     to_model_grid,
@@ -101,7 +102,8 @@ def head(template):
 
 def same(a, b):
     return a.scale == b.scale and all(
-        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("image", "hole", "context", "heights")
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("image", "hole", "unknown", "context", "heights")
     )
 
 
@@ -127,8 +129,9 @@ def test_known_pixels_show_the_anatomy_at_their_place_in_model_space(scan):
 
 def test_hole_and_context_share_no_pixel_and_the_hole_is_empty(scan, head):
     for slices in (scan.slices(), head.slices()):
-        assert not (slices.hole & slices.context).any()
-        assert (slices.image[slices.hole] == 0).all()
+        assert not (slices.unknown & slices.context).any()
+        assert slices.unknown[slices.hole].all()
+        assert (slices.image[slices.unknown] == 0).all()
         assert slices.image.dtype == np.float32
         assert slices.context.any(axis=(1, 2)).all()
 
@@ -143,7 +146,18 @@ def test_every_slice_that_the_hole_touches_is_there_and_its_pixels_are_to_be_fil
     assert set(height[scan.hole]) <= set(slices.heights.tolist())
     deep = ndimage.binary_erosion(scan.hole)  # a pixel on the rim may show enough known tissue to count as known
     assert slices.hole[np.searchsorted(slices.heights, height[deep]), row[deep], column[deep]].all()
-    assert len(slices.heights) <= np.ptp(height[scan.hole]) + 3  # and no slice far from the hole
+    touched = np.flatnonzero(slices.hole.any(axis=(1, 2)))
+    assert len(touched) <= np.ptp(height[scan.hole]) + 3  # and no slice far from the hole
+    expected = np.arange(slices.heights[touched[0]] - NEIGHBOURS, slices.heights[touched[-1]] + NEIGHBOURS + 1)
+    assert slices.heights.tolist() == expected.tolist()
+
+
+def test_at_the_ends_of_the_grid_there_are_fewer_neighbours(template):
+    scan = Scan(template)
+    scan.hole = scan.template_points[2] > RADII[2] - 8
+    slices = scan.slices()
+    assert slices.heights[-1] == template.image.GetSize()[2] - 1
+    assert slices.hole[0].sum() == 0
 
 
 @pytest.mark.parametrize("fineness", [1.5, 3, 4], ids="{} voxels a model pixel".format)
@@ -157,7 +171,8 @@ def test_a_hole_of_one_voxel_touches_a_slice(template, fineness):
 
 def test_two_holes_give_the_slices_of_both_and_none_between(scan):
     z = scan.template_points[2]
-    low, high = (scan.hole & (abs(z - height) < 3) for height in (-4, 12))
+    low, high = (abs(z - height) < 3 for height in (-20, 20))
+    low, high = (part & (np.linalg.norm(scan.template_points[:2], axis=0) < 12) for part in (low, high))
     low, high, both = (scan.slices(hole=hole).heights for hole in (low, high, low | high))
     assert sorted({*low, *high}) == both.tolist()
     assert np.diff(both).max() > 1
@@ -269,7 +284,8 @@ def test_the_fit_of_a_head_is_confined_to_the_brain_and_its_edge_is_unknown(head
     brain = sitk.GetArrayFromImage(head.template.brain)[slices.heights] > 0
     edge = brain_edge(head.template)[slices.heights]
     assert not slices.context[~brain | edge].any()
-    assert slices.hole[edge].all()
+    assert slices.unknown[edge].all()
+    assert not slices.hole[edge].all()
     assert (slices.image[~brain] == 0).all()
     assert slices.context[brain & ~edge & ~slices.hole].all()
 
@@ -311,13 +327,11 @@ def test_the_edge_of_the_brain_is_a_band_of_nine_millimetres(template):
     assert not edge[16, 22, 18]
 
 
-def test_fine_detail_is_what_half_resolution_loses():
-    rows, columns = np.indices((32, 48))
-    smooth = (0.01 * rows + 0.02 * columns).astype(np.float32)
-    pattern = 0.1 * (-1.0) ** (rows + columns)  # a chessboard: half resolution sees nothing of it
-    stack = np.stack([smooth, smooth + pattern]).astype(np.float32)
-    image = sitk.GetImageFromArray(stack)
-    detail = fine_detail(Template(image, sitk.Cast(image > 0, sitk.sitkUInt8)))
-    inner = np.s_[2:-2, 2:-2]
-    np.testing.assert_allclose(detail[0][inner], 0, atol=1e-6)
-    np.testing.assert_allclose(detail[1][inner], pattern[inner], atol=1e-6)
+def test_the_support_holds_every_slices_brain_and_its_edge_and_leaves_out_the_corners(template):
+    support = brain_support(template)
+    brain = sitk.GetArrayFromImage(template.brain) > 0
+    assert support.shape == brain.shape[1:]
+    assert support[brain.any(axis=0)].all()
+    assert support[brain_edge(template).any(axis=0)].all()
+    assert not support[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    assert not support.all()

@@ -182,7 +182,6 @@ class Trainer:
             "kind": "vae",
             "kernel": self.settings.kernel,
             "latent": self.settings.latent,
-            "slice": list(data.slices.shape[2:]),
             "grid": {"size": data.template.image.GetSize(), "spacing_mm": data.template.image.GetSpacing()},
             "intensity": INTENSITY_RULE,
             "template": f"average of {len(data.names(tuning=False))} aligned training brains, left-right symmetric",
