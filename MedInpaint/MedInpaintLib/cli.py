@@ -102,7 +102,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, help=f"where to compute (default: {default.device})")
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
     parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
-    parser.add_argument("--restarts", metavar="N", type=int, help=f"starts per slice (default: {default.restarts})")
+    parser.add_argument(
+        "--restarts", metavar="N", type=int, help=f"starts, the best is kept (default: {default.restarts})"
+    )
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
     weighting.add_argument(
         "--window", metavar="N", type=int, help=f"context window in pixels, odd (default: {default.window})"

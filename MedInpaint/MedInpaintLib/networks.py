@@ -1,4 +1,4 @@
-"""The VAE: an encoder of masked slices and a decoder with a linear path, both told the slice's height."""
+"""The VAE: an encoder of masked slices and a decoder, linear in z and then refined, both told the slice's height."""
 
 from __future__ import annotations
 
@@ -103,32 +103,44 @@ def neighbours(height: Tensor, controls: int) -> list[tuple[Tensor, Tensor]]:
     return [(lower.long(), 1 - share), (lower.long() + 1, share)]
 
 
-class Decoder(nn.Module):
-    """G(z, height): the linear path, and a convolutional network that adds what is not linear in z."""
+class Refinement(nn.Module):
+    """A small U-Net (Ronneberger et al. 2015): what to add to a slice of the linear path to make it a real one's."""
 
-    def __init__(self, support: Tensor, latent: int, kernel: int):
+    def __init__(self, kernel: int):
         super().__init__()
         c1, c2, c3, _ = CHANNELS
-        height, width = support.shape
-        self.start = (FEATURES, height // 16, width // 16)
-        self.linear = LinearPath(support, latent)
-        self.project = nn.Linear(latent, math.prod(self.start))
-        self.blocks = nn.ModuleList([Block(FEATURES, c3, kernel), Block(c3, c2, kernel), Block(c2 + 4, c1, kernel)])
-        self.out = nn.Conv2d(c1 + 4, 4, kernel, padding=kernel // 2)
+        self.down = nn.ModuleList([Block(4, c1, kernel), Block(c1, c2, kernel, 2), Block(c2, c3, kernel, 2)])
+        self.up = nn.ModuleList([Block(c3 + c2, c2, kernel), Block(c2 + c1, c1, kernel)])
+        self.out = nn.Conv2d(c1, 4, kernel, padding=kernel // 2)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    def forward(self, linear: Tensor, height: Tensor) -> Tensor:
+        """(n, 1, h, w) of slices (n, 1, h, w) at relative heights (n,)."""
+        features = height_features(height)
+        half = self.down[0](nnf.pixel_unshuffle(linear, 2), features)
+        quarter = self.down[1](half, features)
+        x = self.down[2](quarter, features)
+        x = self.up[0](torch.cat([double(x), quarter], dim=1), features)
+        x = self.up[1](torch.cat([double(x), half], dim=1), features)
+        return nnf.pixel_shuffle(self.out(x), 2)
+
+
+class Decoder(nn.Module):
+    """G(z, height): the linear path, refined.
+
+    The refinement sees the linear path's slice and not z, from which a network learns the training brains by heart.
+    """
+
+    def __init__(self, support: Tensor, latent: int, kernel: int):
+        super().__init__()
+        self.linear = LinearPath(support, latent)
+        self.refinement = Refinement(kernel)
+
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
         """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
-        features = height_features(height)
         linear = self.linear(z, height)
-        halved = nnf.pixel_unshuffle(linear, 2)
-        x = self.project(z).view(-1, *self.start)
-        coarse, middle, fine = self.blocks
-        x = coarse(double(x), features)
-        x = middle(double(x), features)
-        x = fine(torch.cat([double(x), halved], dim=1), features)
-        return linear + nnf.pixel_shuffle(self.out(torch.cat([x, halved], dim=1)), 2)
+        return linear + self.refinement(linear, height)
 
 
 def double(x: Tensor) -> Tensor:

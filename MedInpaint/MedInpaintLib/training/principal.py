@@ -1,4 +1,4 @@
-"""The decoder's linear path, started from principal components, so that training begins at their quality."""
+"""The decoder's linear path: principal components of whole brains."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ ATOM_SCALE = 10.0  # norm of a dictionary image; keeps its values and the loadin
 
 
 @torch.no_grad()
-def start_from_components(path: LinearPath, brains: np.ndarray) -> None:
+def fit_components(path: LinearPath, brains: np.ndarray) -> Tensor:
     """Fit a linear path in place: principal components of whole brains and of their mirror images.
 
     A component spans all heights, so that one brain has much the same z at each of them, and z is standard normal.
-    There are at most as many components as brains and mirror images; further ones start at zero.
+    There are at most as many components as brains and mirror images; further ones are zero.
 
     Args:
         path: the linear path.
         brains: float32 (subjects, z, h, w), model intensities.
+
+    Returns the latent's directions that a brain and its mirror image span, (subjects, latent, 2), orthonormal: without
+    them, z explains that brain by the others alone.
     """
     subjects, count = 2 * len(brains), brains.shape[1]
     slices = torch.as_tensor(np.concatenate([brains, brains[..., ::-1]])).flatten(2)[..., path.pixels]
@@ -36,11 +39,15 @@ def start_from_components(path: LinearPath, brains: np.ndarray) -> None:
     path.dictionary.copy_(ATOM_SCALE * images)
 
     codes = (residuals @ images.T / ATOM_SCALE).flatten(1)  # (subjects, z * atoms)
-    _, values, directions = torch.linalg.svd(codes / subjects**0.5, full_matrices=False)
+    places, values, directions = torch.linalg.svd(codes / subjects**0.5, full_matrices=False)
     components = (values[:, None] * directions)[: path.loadings.shape[1]].view(-1, count, atoms)
     at_controls = torch.linalg.pinv(_shares(heights, path.controls).T)  # least squares over the heights
     path.loadings.zero_()
     path.loadings[:, : len(components)] = torch.einsum("cz,kza->cka", at_controls, components)
+
+    own = torch.zeros(len(brains), path.loadings.shape[1], 2)
+    own[:, : len(components)] = places[:, : len(components)].view(2, len(brains), -1).permute(1, 2, 0)
+    return torch.linalg.qr(own)[0]
 
 
 def _shares(height: Tensor, controls: int) -> Tensor:

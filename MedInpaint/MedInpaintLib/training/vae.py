@@ -20,10 +20,9 @@ from ..networks import VAE
 from ..slices import INTENSITY_RULE, brain_edge, brain_support
 from .augment import augmented, random_holes
 from .prepare import LEVELS, SliceData, load
-from .principal import start_from_components
+from .principal import fit_components
 from .validation import validate
 
-LINEAR_RATE = 0.1  # of the learning rate: the linear path starts from principal components, near its goal
 EDGE_SHARE = 0.25  # of the slices whose brain's edge is hidden, as it is in a whole head
 LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
 
@@ -46,7 +45,7 @@ class VAESettings:
 
     kernel: int = 3
     latent: int = 100
-    epochs: int = 40
+    epochs: int = 20
     batch: int = 16
     learning_rate: float = 1e-3
     kl_weight: float = 3.0
@@ -91,12 +90,12 @@ class Trainer:
         self.spacing = data.template.image.GetSpacing()[0]
         support = torch.from_numpy(brain_support(data.template))
         self.network = VAE(support, settings.latent, settings.kernel)
-        start_from_components(self.network.decoder.linear, data.brains(tuning=False))
+        self.own = fit_components(self.network.decoder.linear, data.brains(tuning=False))
+        self.network.decoder.linear.requires_grad_(False)
         self.network.to(device, memory_format=torch.channels_last)
-        self.slices, self.heights = usable_slices(data.slices[~data.tuning])
-        linear = list(self.network.decoder.linear.parameters())
-        others = [p for name, p in self.network.named_parameters() if not name.startswith("decoder.linear.")]
-        self.optimiser = torch.optim.Adam([{"params": others}, {"params": linear}], betas=(0.9, 0.98))
+        self.slices, self.heights, self.subjects = usable_slices(data.slices[~data.tuning])
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(trained, betas=(0.9, 0.98))
         self.edge = torch.as_tensor(brain_edge(data.template), dtype=torch.float32, device=device)[:, None]
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.epoch, self.seconds, self.history = 0, 0.0, []
@@ -137,6 +136,7 @@ class Trainer:
         seen = slices + 0.05 * self._draw(len(chosen)) * self._draw(*slices.shape, normal=True)
         mean, log_variance = self.network.encoder(seen, hole, height)
         z = mean + (0.5 * log_variance).exp() * self._draw(*mean.shape, normal=True)
+        z = without(z, self.own[self.subjects[chosen]].to(self.device))
         generated = self.network.decoder(z, height)
         weight = 1 + (self.settings.hole_weight - 1) * hole
         squared = (weight * (generated - slices) ** 2).flatten(1).sum(1).mean()
@@ -152,8 +152,7 @@ class Trainer:
     def _set_learning_rate(self, step: int) -> None:
         done = step / (self.settings.epochs * self.steps)
         rate = self.settings.learning_rate * min(1.0, (step + 1) / 500) * 0.5 * (1 + np.cos(np.pi * done))
-        network, linear = self.optimiser.param_groups
-        network["lr"], linear["lr"] = float(rate), LINEAR_RATE * float(rate)
+        self.optimiser.param_groups[0]["lr"] = float(rate)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, complete or not at all."""
@@ -162,6 +161,7 @@ class Trainer:
                 {
                     "settings": json.dumps(asdict(self.settings)),
                     "network": self.network.state_dict(),
+                    "own": self.own,
                     "optimiser": self.optimiser.state_dict(),
                     "generator": self.generator.get_state(),
                     "epoch": self.epoch,
@@ -206,13 +206,19 @@ class Trainer:
         if json.loads(state["settings"]) != asdict(self.settings):
             raise InputError(f"{path.name} was made with other settings: give the same ones, or another output.")
         self.network.load_state_dict(state["network"])
+        self.own = state["own"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
 
-def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Slices with brain, uint8 (n, h, w), and their relative heights (n,) from uint8 (subjects, z, h, w)."""
+def without(z: Tensor, own: Tensor) -> Tensor:
+    """Latents (n, latent) without their parts along orthonormal directions (n, latent, k)."""
+    return z - torch.einsum("nij,nkj,nk->ni", own, own, z)
+
+
+def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Slices with brain, uint8 (n, h, w), their relative heights (n,) and subjects (n,), of uint8 (subjects, z, h, w)."""
     enough = (brains > 0).mean(axis=(2, 3)) > LEAST_BRAIN
     heights = np.broadcast_to(np.linspace(0, 1, brains.shape[1], dtype=np.float32), enough.shape)
-    return torch.from_numpy(brains[enough]), torch.from_numpy(heights[enough].copy())
+    return torch.from_numpy(brains[enough]), torch.from_numpy(heights[enough].copy()), torch.tensor(enough.nonzero()[0])
