@@ -103,7 +103,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
     parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
     parser.add_argument(
-        "--restarts", metavar="N", type=int, help=f"starts, the best is kept (default: {default.restarts})"
+        "--restarts", metavar="N", type=int, help=f"starts; the best is kept (default: {default.restarts})"
     )
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
     weighting.add_argument(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-FLOOR = 0.02
+FLOOR = 0.002
 
 
 def context_weights(
     hole: np.ndarray,
     known: np.ndarray,
     heights: np.ndarray,
-    window: int = 15,
+    window: int = 7,
     weighting: bool = True,
     floor: float = FLOOR,
 ) -> np.ndarray:

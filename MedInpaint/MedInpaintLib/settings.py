@@ -34,7 +34,7 @@ class Settings:
     iterations: int = 60
     restarts: int = 1
     prior_weight: float = 0.1
-    window: int = 15
+    window: int = 7
     weighting: bool = True
     prior: bool = True
     blending: str = "3d"

@@ -89,6 +89,15 @@ def test_a_log_variance_stays_where_its_exponential_is_harmless(network):
     assert log_variance.max() <= 3
 
 
+def test_the_refinement_sees_nothing_of_the_latent_but_the_linear_paths_slice(network):
+    height = torch.tensor([0.3])
+    network.decoder.linear.loadings[:, -1] = 0  # a latent that the linear path ignores
+    z = torch.randn(1, LATENT)
+    other = z.clone()
+    other[:, -1] += 5
+    assert torch.equal(network.decoder(z, height), network.decoder(other, height))
+
+
 def test_an_untrained_decoder_is_its_linear_path_alone():
     torch.manual_seed(0)
     decoder = VAE(SUPPORT, LATENT, 3).decoder.requires_grad_(False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from ..errors import InputError
@@ -20,10 +21,12 @@ from ..networks import VAE
 from ..slices import INTENSITY_RULE, brain_edge, brain_support
 from .augment import augmented, random_holes
 from .prepare import LEVELS, SliceData, load
-from .principal import fit_components
+from .principal import fit_components, fitted_latents, without
 from .validation import validate
 
 EDGE_SHARE = 0.25  # of the slices whose brain's edge is hidden, as it is in a whole head
+RING = 7  # pixels: the window of the context weights in the refinement's training
+FIT_NOISE = 0.03  # variance of a pixel there; fits as tightly as the search does with its default prior
 LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
 
 
@@ -36,7 +39,7 @@ class VAESettings:
         latent: size of z.
         epochs: passes over the training slices.
         batch: slices a step.
-        learning_rate: Adam's highest rate; it rises over the first 500 steps and falls to 0 along a cosine.
+        learning_rate: Adam's highest rate; it rises over the first 200 steps and falls to 0 along a cosine.
         kl_weight: weight of the Kullback-Leibler term.
         noise: standard deviation of a pixel in the reconstruction term, model intensities.
         hole_weight: weight of a pixel in the hole; a known pixel weighs 1.
@@ -45,7 +48,7 @@ class VAESettings:
 
     kernel: int = 3
     latent: int = 100
-    epochs: int = 20
+    epochs: int = 6
     batch: int = 16
     learning_rate: float = 1e-3
     kl_weight: float = 3.0
@@ -108,7 +111,7 @@ class Trainer:
     def run_epoch(self, progress: Callable[[float], None] = lambda fraction: None) -> dict:
         """One pass over the slices; returns its mean losses."""
         started, totals = time.perf_counter(), np.zeros(2)
-        order = torch.randperm(len(self.slices), generator=self.generator)
+        order = self._order()
         self.network.train()
         for step in range(self.steps):
             chosen = order[step * self.settings.batch : (step + 1) * self.settings.batch]
@@ -125,23 +128,41 @@ class Trainer:
         self.history.append({"epoch": self.epoch, **losses})
         return losses
 
+    def _order(self) -> Tensor:
+        """A random order of the slices in which four of one height follow each other: they share a linear basis."""
+        by_height = torch.argsort(self.heights + 1e-4 * torch.rand(len(self.heights), generator=self.generator))
+        groups = by_height[: len(by_height) // 4 * 4].view(-1, 4)
+        return groups[torch.randperm(len(groups), generator=self.generator)].flatten()
+
     def _losses(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Negative evidence lower bound of a batch, nats a slice: reconstruction and divergence (eq. 10, Kingma)."""
+        """Reconstruction and divergence of a batch, nats a slice.
+
+        The encoder and the linear path give the negative evidence lower bound (eq. 10, Kingma & Welling). The
+        refinement is trained on latents as the search finds them, fitted to a hole's surroundings.
+        """
         slices = torch.as_tensor(self.slices[chosen]).to(self.device)[:, None].float() / LEVELS
         slices = augmented(slices, self.generator)
         height = self.heights[chosen].to(self.device)
         hole = random_holes(slices, self.spacing, self.generator)
         edge = self.edge[(height * (len(self.edge) - 1)).round().long()]
-        hole = torch.maximum(hole, edge * self._draw(len(chosen)).lt(EDGE_SHARE))
+        unknown = torch.maximum(hole, edge * self._draw(len(chosen)).lt(EDGE_SHARE))
         seen = slices + 0.05 * self._draw(len(chosen)) * self._draw(*slices.shape, normal=True)
-        mean, log_variance = self.network.encoder(seen, hole, height)
+        own = self.own[self.subjects[chosen]].to(self.device)
+        decoder, scale = self.network.decoder, 2 * self.settings.noise**2
+
+        mean, log_variance = self.network.encoder(seen, unknown, height)
         z = mean + (0.5 * log_variance).exp() * self._draw(*mean.shape, normal=True)
-        z = without(z, self.own[self.subjects[chosen]].to(self.device))
-        generated = self.network.decoder(z, height)
-        weight = 1 + (self.settings.hole_weight - 1) * hole
-        squared = (weight * (generated - slices) ** 2).flatten(1).sum(1).mean()
+        squared = (decoder.linear(without(z, own), height) - slices) ** 2
+        weight = 1 + (self.settings.hole_weight - 1) * unknown
+        reconstruction = (weight * squared).flatten(1).sum(1).mean() / scale
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        return squared / (2 * self.settings.noise**2), divergence
+
+        share = nnf.avg_pool2d(hole, RING, stride=1, padding=RING // 2)
+        around = share * (1 - unknown)
+        fitted = fitted_latents(decoder.linear, slices, around, height, own, FIT_NOISE)
+        squared = (decoder(fitted, height) - slices) ** 2
+        refinement = ((share > 0) * squared).flatten(1).sum(1).mean() / scale
+        return reconstruction + refinement, divergence
 
     def _draw(self, *shape: int, normal: bool = False) -> Tensor:
         """Random numbers, the same on every device: normal of this shape, or uniform (n, 1, 1, 1)."""
@@ -151,7 +172,7 @@ class Trainer:
 
     def _set_learning_rate(self, step: int) -> None:
         done = step / (self.settings.epochs * self.steps)
-        rate = self.settings.learning_rate * min(1.0, (step + 1) / 500) * 0.5 * (1 + np.cos(np.pi * done))
+        rate = self.settings.learning_rate * min(1.0, (step + 1) / 200) * 0.5 * (1 + np.cos(np.pi * done))
         self.optimiser.param_groups[0]["lr"] = float(rate)
 
     def save(self, path: Path) -> None:
@@ -212,13 +233,8 @@ class Trainer:
         self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
 
-def without(z: Tensor, own: Tensor) -> Tensor:
-    """Latents (n, latent) without their parts along orthonormal directions (n, latent, k)."""
-    return z - torch.einsum("nij,nkj,nk->ni", own, own, z)
-
-
 def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Slices with brain, uint8 (n, h, w), their relative heights (n,) and subjects (n,), of uint8 (subjects, z, h, w)."""
+    """Slices with brain, uint8 (n, h, w), their relative heights (n,) and subjects (n,) from (subjects, z, h, w)."""
     enough = (brains > 0).mean(axis=(2, 3)) > LEAST_BRAIN
     heights = np.broadcast_to(np.linspace(0, 1, brains.shape[1], dtype=np.float32), enough.shape)
     return torch.from_numpy(brains[enough]), torch.from_numpy(heights[enough].copy()), torch.tensor(enough.nonzero()[0])

@@ -16,7 +16,7 @@ from ..slices import NEIGHBOURS, Slices
 from .prepare import SliceData
 
 RADII = (5.0, 10.0, 20.0)  # mm
-CASES = 2  # holes a subject and radius
+CASES = 1  # holes a subject and radius
 
 
 def validate(network: VAE, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None) -> dict:
