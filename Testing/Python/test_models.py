@@ -142,7 +142,7 @@ def test_a_file_that_the_card_gives_no_hash_of_is_refused(model, name):
         b"\xff\xfe\x00",
         json.dumps({**CARD, "sha256": "abc"}).encode(),
         json.dumps(CARD).encode(),
-        *(json.dumps({"sha256": {}, **{k: v for k, v in CARD.items() if k != key}}).encode() for key in list(CARD)[:4]),
+        *(json.dumps({"sha256": {}, **{k: v for k, v in CARD.items() if k != key}}).encode() for key in list(CARD)[:3]),
     ],
 )
 def test_a_card_that_is_no_card_is_refused(model, card):
