@@ -33,7 +33,9 @@ def case():
     hole[11, 11, 10] = True
     hole[14:16, 14:16, 20:22] = True
     values[hole] = 7
-    slices = Slices(*(np.zeros((6, 4, 4), kind) for kind in ("f4", bool, bool, bool)), np.arange(6), 133.0)
+    touched = np.zeros((8, 4, 4), bool)
+    touched[1:7] = True  # of eight slices that are searched
+    slices = Slices(touched.astype("f4"), touched, touched, ~touched, np.arange(8), 133.0)
     alignment = Alignment(sitk.AffineTransform(3), brain, 0.91, True)
     return Case(volume(values, spacing=SPACING), values, hole, None, alignment, slices)
 

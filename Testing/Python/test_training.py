@@ -148,7 +148,8 @@ def test_another_npz_file_is_no_slice_file(tmp_path):
 
 
 def test_slices_with_next_to_no_brain_are_not_trained_on(data):
-    slices, heights = usable_slices(data.slices)
+    slices, heights, subjects = usable_slices(data.slices)
+    assert sorted(set(subjects.tolist())) == list(range(len(data.slices)))
     share = (data.slices > 0).mean(axis=(2, 3))
     assert len(slices) == len(heights) == (share > 0.02).sum()
     assert ((slices > 0).float().mean(dim=(1, 2)) > 0.02).all()
