@@ -261,9 +261,11 @@ def test_components_beyond_the_brains_are_nothing(data):
 
 def test_without_its_own_directions_a_brain_is_explained_by_the_others_alone():
     rng = np.random.default_rng(4)
-    brains = rng.uniform(0, 1, (4, 6, 16, 16)).astype(np.float32)  # nothing that one has in common with another
+    brains = (
+        rng.uniform(0, 1, (4, 1, 16, 16)).astype(np.float32).repeat(6, axis=1)
+    )  # nothing that one has in common with another
     torch.manual_seed(0)
-    path = LinearPath(torch.ones(16, 16, dtype=torch.bool), latent=8, controls=6, atoms=48).requires_grad_(False)
+    path = LinearPath(torch.ones(16, 16, dtype=torch.bool), latent=8, controls=3, atoms=48).requires_grad_(False)
     own = fit_components(path, brains)
     assert own.shape == (4, 8, 2)
     torch.testing.assert_close(own.mT @ own, torch.eye(2).expand(4, 2, 2), atol=1e-5, rtol=0)

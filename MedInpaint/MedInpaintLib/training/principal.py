@@ -33,17 +33,19 @@ def fit_components(path: LinearPath, brains: np.ndarray) -> Tensor:
     path.mean.copy_((shares @ slices.mean(0)) / shares.sum(1, keepdim=True))
     residuals = slices - sum(share[:, None] * path.mean[index] for index, share in neighbours(heights, len(path.mean)))
 
-    atoms = len(path.dictionary)
-    _, _, images = torch.svd_lowrank(residuals.flatten(0, 1), q=atoms + 20, niter=4)
-    images = images[:, :atoms].T
-    path.dictionary.copy_(ATOM_SCALE * images)
+    flat = residuals.flatten(0, 1)
+    _, _, images = torch.svd_lowrank(flat, q=min(len(path.dictionary) + 20, *flat.shape), niter=4)
+    images = images[:, : len(path.dictionary)].T
+    atoms = len(images)  # fewer than the dictionary has if the data are few
+    path.dictionary.zero_()
+    path.dictionary[:atoms] = ATOM_SCALE * images
 
     codes = (residuals @ images.T / ATOM_SCALE).flatten(1)  # (subjects, z * atoms)
     places, values, directions = torch.linalg.svd(codes / subjects**0.5, full_matrices=False)
     components = (values[:, None] * directions)[: path.loadings.shape[1]].view(-1, count, atoms)
     at_controls = torch.linalg.pinv(_shares(heights, path.controls).T)  # least squares over the heights
     path.loadings.zero_()
-    path.loadings[:, : len(components)] = torch.einsum("cz,kza->cka", at_controls, components)
+    path.loadings[:, : len(components), :atoms] = torch.einsum("cz,kza->cka", at_controls, components)
 
     own = torch.zeros(len(brains), path.loadings.shape[1], 2)
     own[:, : len(components)] = places[:, : len(components)].view(2, len(brains), -1).permute(1, 2, 0)
