@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -14,6 +15,7 @@ from .errors import InputError
 
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
 STARTS = 3  # best starting poses that are followed up
+BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
 POOR_QUALITY = 0.6  # correlation with the template; well aligned T1w scans reach 0.75 to 0.95
 
 
@@ -28,6 +30,19 @@ class Template:
 
     image: sitk.Image
     brain: sitk.Image
+
+    @cached_property
+    def edge(self) -> np.ndarray:
+        """bool (z, h, w): within 4.5 mm of the edge of the brain."""
+        brain = sitk.GetArrayViewFromImage(self.brain) > 0
+        spacing = self.image.GetSpacing()[::-1]
+        outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~brain, brain))
+        return np.maximum(outside, inside) <= BOUNDARY
+
+    @property
+    def support(self) -> np.ndarray:
+        """bool (h, w): the pixels where some slice of some brain may have tissue."""
+        return ((sitk.GetArrayViewFromImage(self.brain) > 0) | self.edge).any(axis=0)
 
 
 @dataclass(frozen=True)

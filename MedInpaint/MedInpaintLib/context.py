@@ -8,16 +8,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-FLOOR = 0.002
-
 
 def context_weights(
     hole: np.ndarray,
     known: np.ndarray,
     heights: np.ndarray,
-    window: int = 7,
+    window: int,
     weighting: bool = True,
-    floor: float = FLOOR,
+    floor: float = 0.002,
 ) -> np.ndarray:
     """Weigh every known pixel by how much of the cubic window around it is hole.
 

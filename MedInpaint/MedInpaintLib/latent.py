@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .context import context_weights
+from .deformation import Deformation, roughness
 from .errors import InputError
 from .networks import VAE
 from .settings import Settings
@@ -22,6 +23,8 @@ from .slices import Slices
 LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
 CHUNK = 32  # slices decoded at once; bounds memory at about 0.5 GB on a CPU
 CHECK_EVERY = 10  # steps between looks at the loss
+KNOT_RATE = 0.3  # of the deformation's knots, in pixels
+KNOT_WEIGHT = 0.01  # of the deformation's roughness in the loss
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # relative change of the loss between two looks below which the search has settled
 
@@ -31,7 +34,7 @@ class Generated:
     """What the search found.
 
     Attributes:
-        slices: float32 (n, h, w), gain * G(z) + offset, model intensities.
+        slices: float32 (n, h, w), gain * G(z) + offset, deformed and refined, model intensities.
         losses: float (n,), the final loss of each slice, of the start that ended with the lowest sum.
         gain, offset: of the scan against the model, shared by all slices.
         iterations: Adam steps taken.
@@ -63,6 +66,12 @@ def search(
     written as z = C u with independent standard normal u, where C C^T holds the correlations, so that the prior is
     the paper's for u, and known slices above and below the hole inform those that it crosses.
 
+    G(z) may also bend a little: a smooth displacement is found along with z, as no affine alignment brings every
+    ventricle and every gyrus in place. It starts from none, and its roughness is a part of the prior.
+
+    G is the decoder's linear path here, and the slices that are found are refined in the end: a step through the
+    refinement costs ten times as much.
+
     Args:
         network: the VAE, on its device.
         slices: n model-space slices.
@@ -92,31 +101,35 @@ def search(
     start = mean + (0.5 * log_variance).exp() * noise
     u = torch.linalg.solve_triangular(coupling, start, upper=False).requires_grad_()
     gain, offset = (torch.full((), value, device=device, requires_grad=True) for value in (1.0, 0.0))
+    deformation = Deformation(slices.heights, tuple(image.shape[2:]), device)
+    knots = torch.zeros((restarts, *deformation.knots), device=device, requires_grad=True)
     optimiser = torch.optim.Adam(
-        [{"params": [u]}, {"params": [gain, offset], "lr": 0.1 * LEARNING_RATE}], lr=LEARNING_RATE
+        [{"params": [u]}, {"params": [gain, offset], "lr": 0.1 * LEARNING_RATE}, {"params": [knots], "lr": KNOT_RATE}],
+        lr=LEARNING_RATE,
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(settings.iterations, 1))
     prior_weight = settings.prior_weight if settings.prior else 0.0
     chunks = torch.arange(restarts * n, device=device).split(CHUNK)  # over the slices of all restarts
 
-    def context_loss(z: Tensor, part: Tensor) -> Tensor:
-        these = part % n
-        generated = gain * network.decoder(z[part], height[these]) + offset
-        return (weight[these] * (generated - image[these]).abs()).flatten(1).sum(1)
+    def generated(z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
+        made = network.decoder.linear(z[part], height[part % n])
+        return gain * deformation.warped(made, displacement[part]) + offset
+
+    def context_loss(made: Tensor, part: Tensor) -> Tensor:
+        return (weight[part % n] * (made - image[part % n]).abs()).flatten(1).sum(1)
 
     before, taken = 0.0, 0
     for taken in range(1, settings.iterations + 1):
         optimiser.zero_grad(set_to_none=True)
-        z = (coupling @ u).flatten(0, 1)
-        leaf = z.detach().requires_grad_()  # the decoder's gradient is gathered here, chunk by chunk
+        roots = (coupling @ u).flatten(0, 1), deformation.displacement(knots)
+        leaves = [root.detach().requires_grad_() for root in roots]  # gather the decoder's gradient chunk by chunk
         total = 0.0
         for part in chunks:
-            loss = context_loss(leaf, part).sum()
+            loss = context_loss(generated(*leaves, part), part).sum()
             loss.backward()
             total += loss.detach()
-        z.backward(leaf.grad)
-        prior = prior_weight * (u**2).sum()
-        prior.backward()
+        prior = prior_weight * (u**2).sum() + KNOT_WEIGHT * roughness(knots)
+        torch.autograd.backward([*roots, prior], [*(leaf.grad for leaf in leaves), None])
         optimiser.step()
         schedule.step()
         progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
@@ -126,14 +139,19 @@ def search(
                 break
             before = now
     with torch.no_grad():
-        z = coupling @ u
-        losses = torch.cat([context_loss(z.flatten(0, 1), part) for part in chunks]).view(restarts, n)
+        z, displacement = (coupling @ u).flatten(0, 1), deformation.displacement(knots)
+        made = torch.cat([generated(z, displacement, part) for part in chunks])
+        losses = context_loss(made, torch.arange(restarts * n, device=device)).view(restarts, n)
         losses = losses + prior_weight * (u**2).sum(2)
         best = int(losses.sum(1).argmin())
-        parts = zip(z[best].split(CHUNK), height.split(CHUNK), strict=True)
-        generated = gain * torch.cat([network.decoder(*part) for part in parts])[:, 0] + offset
+        parts = zip(made[best * n : (best + 1) * n].split(CHUNK), height.split(CHUNK), strict=True)
+        refined = torch.cat([network.decoder.refined(*part) for part in parts])
     return Generated(
-        generated.cpu().numpy(), losses[best].cpu().numpy(), float(gain.detach()), float(offset.detach()), taken
+        refined[:, 0].cpu().numpy(),
+        losses[best].cpu().numpy(),
+        float(gain.detach()),
+        float(offset.detach()),
+        taken,
     )
 
 

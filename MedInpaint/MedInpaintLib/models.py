@@ -14,7 +14,6 @@ import SimpleITK as sitk
 from .alignment import Template
 from .errors import InputError
 from .resources import resources_folder
-from .slices import brain_support
 
 if TYPE_CHECKING:
     import torch
@@ -44,17 +43,21 @@ class Model:
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
         return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
 
-    def network(self, device: torch.device) -> VAE:
-        """The trained network in evaluation mode. Raises InputError if the weights were altered or do not fit."""
+    def network(self, template: Template, device: torch.device) -> VAE:
+        """The trained network in evaluation mode. Raises InputError if the weights were altered or do not fit.
+
+        Args:
+            template: this model's.
+            device: where the network works.
+        """
         import torch
 
         from .networks import VAE
 
         content = self._checked(WEIGHTS)
-        support = torch.from_numpy(brain_support(self.template()))
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            network = VAE(support, self.card["latent"], self.card["kernel"])
+            network = VAE(torch.from_numpy(template.support), self.card["latent"], self.card["kernel"])
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except Exception as error:  # torch raises many kinds; every one means the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error

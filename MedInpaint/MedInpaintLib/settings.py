@@ -31,7 +31,7 @@ class Settings:
     model: str = "vae3"
     device: str = "auto"
     label: int | None = None
-    iterations: int = 60
+    iterations: int = 40
     restarts: int = 1
     prior_weight: float = 0.1
     window: int = 7

@@ -15,7 +15,6 @@ from .image import affine
 WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
 INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98th percentile becomes 0.75"
 NEIGHBOURS = 4  # slices above and below the hole that the search sees
-BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def to_slices(
     filled |= _nearest(scan, hole, template, transform)
     field = _inside(scan, template, transform)
     unknown = filled | (share < 0.5) & field
-    brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, brain_edge(template)
+    brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, template.edge
     if alignment.extracted:
         context = ~unknown & field & (brain | edge)
     else:
@@ -113,10 +112,14 @@ def to_slices(
         image[~brain & ~edge] = 0
         unknown |= edge
         context = ~unknown & field & brain
-    near = ndimage.binary_dilation(filled.any(axis=(1, 2)), iterations=NEIGHBOURS)
-    heights = np.flatnonzero(near)
     image = np.where(unknown, 0, image).astype(np.float32)
-    return Slices(image[near], filled[near], unknown[near], context[near], heights, scale)
+    heights = searched_heights(filled)
+    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
+
+
+def searched_heights(hole: np.ndarray) -> np.ndarray:
+    """int (n,): the slices of a model-space hole, bool (z, h, w), and the next ones above and below."""
+    return np.flatnonzero(ndimage.binary_dilation(hole.any(axis=(1, 2)), iterations=NEIGHBOURS))
 
 
 def to_scan(
@@ -140,20 +143,6 @@ def to_scan(
     made = sitk.GetImageFromArray(np.broadcast_to(made, (count, *generated.shape[1:])).astype(np.uint8))
     made.CopyInformation(template.image)
     return sitk.GetArrayFromImage(source), carry(made, scan, back)
-
-
-def brain_edge(template: Template) -> np.ndarray:
-    """bool (z, h, w): within 4.5 mm of the edge of the template's brain."""
-    brain = sitk.GetArrayViewFromImage(template.brain) > 0
-    spacing = template.image.GetSpacing()[::-1]
-    outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~brain, brain))
-    return np.maximum(outside, inside) <= BOUNDARY
-
-
-def brain_support(template: Template) -> np.ndarray:
-    """bool (h, w): the pixels where some slice of some brain may have tissue."""
-    brain = sitk.GetArrayViewFromImage(template.brain) > 0
-    return (brain | brain_edge(template)).any(axis=0)
 
 
 def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform) -> np.ndarray:

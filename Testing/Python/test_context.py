@@ -14,8 +14,8 @@ def counted(hole, known, window, floor):
     return weights
 
 
-def of_stack(hole, known, *arguments, **named):
-    return context_weights(hole, known, np.arange(len(hole)), *arguments, **named)
+def of_stack(hole, known, window=7, **named):
+    return context_weights(hole, known, np.arange(len(hole)), window, **named)
 
 
 def test_a_single_pixel_weighs_its_window_and_leaves_the_rest_at_exactly_the_floor():

@@ -12,7 +12,6 @@ from MedInpaintLib import models
 from MedInpaintLib.alignment import Template
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.networks import VAE
-from MedInpaintLib.slices import brain_support
 from synthetic import volume
 
 SLICE = (48, 32)
@@ -42,12 +41,16 @@ def made_template():
 @pytest.fixture
 def state():
     torch.manual_seed(0)
-    return VAE(torch.from_numpy(brain_support(made_template())), 4, 3).state_dict()
+    return VAE(torch.from_numpy(made_template().support), 4, 3).state_dict()
 
 
 @pytest.fixture
 def model(tmp_path, state):
     return models.save_model(tmp_path / "mine", state, made_template(), CARD)
+
+
+def network_of(model):
+    return model.network(model.template(), torch.device("cpu"))
 
 
 def altered(model, name, change):
@@ -80,7 +83,7 @@ def refused(action, *mentioned):
 
 def test_saved_weights_come_back_exactly_in_half_precision(model, state):
     found = models.find_model(str(model.folder))
-    loaded = found.network(torch.device("cpu")).state_dict()
+    loaded = network_of(found).state_dict()
     assert loaded.keys() == state.keys()
     for name, tensor in state.items():
         assert torch.equal(loaded[name], tensor.half().float())
@@ -89,7 +92,7 @@ def test_saved_weights_come_back_exactly_in_half_precision(model, state):
 
 
 def test_a_loaded_network_is_ready_to_use_and_not_to_train(model):
-    network = model.network(torch.device("cpu"))
+    network = network_of(model)
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
@@ -110,7 +113,7 @@ def test_a_saved_template_comes_back_to_half_a_grey_level_with_its_brain_and_gri
 @pytest.mark.parametrize("change", [with_flipped_bit, lambda content: content[:-100], lambda content: b""])
 def test_altered_weights_are_refused(model, change):
     altered(model, "weights.pt", change)
-    refused(lambda: model.network(torch.device("cpu")), "weights.pt", "mine", "altered")
+    refused(lambda: network_of(model), "weights.pt", "mine", "altered")
 
 
 def test_an_altered_template_is_refused(model):
@@ -121,14 +124,14 @@ def test_an_altered_template_is_refused(model):
 @pytest.mark.parametrize("name", ["weights.pt", "template.nii.gz"])
 def test_a_missing_file_is_named(model, name):
     (model.folder / name).unlink()
-    action = model.template if name.startswith("template") else lambda: model.network(torch.device("cpu"))
+    action = model.template if name.startswith("template") else lambda: network_of(model)
     refused(action, name, "lacks")
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "template.nii.gz"])
 def test_a_file_that_the_card_gives_no_hash_of_is_refused(model, name):
     del model.card["sha256"][name]
-    action = model.template if name.startswith("template") else lambda: model.network(torch.device("cpu"))
+    action = model.template if name.startswith("template") else lambda: network_of(model)
     refused(action, name)
 
 
@@ -154,13 +157,13 @@ def test_a_card_that_is_no_card_is_refused(model, card):
 def test_weights_that_do_not_fit_their_card_are_refused(model, change):
     altered(model, "card.json", lambda content: json.dumps({**json.loads(content), **change}).encode())
     found = models.find_model(str(model.folder))
-    refused(lambda: found.network(torch.device("cpu")), "weights", "card", "mine")
+    refused(lambda: network_of(found), "weights", "card", "mine")
 
 
 def test_weights_with_code_in_them_are_refused_and_the_code_does_not_run(model, tmp_path):
     torch.save(Payload(tmp_path / "ran"), tmp_path / "bad.pt")
     found = replaced_with_right_hash(model, "weights.pt", (tmp_path / "bad.pt").read_bytes())
-    refused(lambda: found.network(torch.device("cpu")), "weights")
+    refused(lambda: network_of(found), "weights")
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "bad.pt", weights_only=False).close()
     assert (tmp_path / "ran").exists()  # it would have
@@ -195,6 +198,6 @@ def test_a_shipped_model_is_whole_small_and_says_where_it_comes_from(model):
     assert ((image > 0) == (brain > 0)).all()
     assert np.percentile(image[brain > 0], [50, 98]).round(1) == pytest.approx([0.6, 0.8], abs=0.2)
     with torch.no_grad():
-        middle = model.network(torch.device("cpu")).decoder(torch.zeros(1, model.card["latent"]), torch.tensor([0.5]))
+        middle = network_of(model).decoder(torch.zeros(1, model.card["latent"]), torch.tensor([0.5]))
     inside = brain[len(brain) // 2] > 0
     assert np.corrcoef(middle[0, 0].numpy()[inside], image[len(brain) // 2][inside])[0, 1] > 0.8

@@ -10,8 +10,6 @@ from MedInpaintLib.errors import InputError
 from MedInpaintLib.slices import (
     NEIGHBOURS,
     WHITE_MATTER,
-    brain_edge,
-    brain_support,
     intensity_floor,
     intensity_scale,
     to_model_grid,
@@ -275,14 +273,14 @@ def test_beyond_its_slices_the_generated_volume_is_marked_and_continued(scan):
 
 def test_the_fit_of_a_brain_extracted_scan_sees_its_edge(scan):
     slices = scan.slices()
-    edge = brain_edge(scan.template)[slices.heights]
+    edge = scan.template.edge[slices.heights]
     assert slices.context[edge & ~slices.hole].mean() > 0.9
 
 
 def test_the_fit_of_a_head_is_confined_to_the_brain_and_its_edge_is_unknown(head):
     slices = head.slices()
     brain = sitk.GetArrayFromImage(head.template.brain)[slices.heights] > 0
-    edge = brain_edge(head.template)[slices.heights]
+    edge = head.template.edge[slices.heights]
     assert not slices.context[~brain | edge].any()
     assert slices.unknown[edge].all()
     assert not slices.hole[edge].all()
@@ -317,7 +315,7 @@ def test_what_the_scan_does_not_show_is_no_context(scan):
 
 
 def test_the_edge_of_the_brain_is_a_band_of_nine_millimetres(template):
-    edge = brain_edge(template)
+    edge = template.edge
     brain = sitk.GetArrayFromImage(template.brain) > 0
     row = np.flatnonzero(edge[16, 22])
     runs = np.split(row, np.flatnonzero(np.diff(row) > 1) + 1)
@@ -328,10 +326,10 @@ def test_the_edge_of_the_brain_is_a_band_of_nine_millimetres(template):
 
 
 def test_the_support_holds_every_slices_brain_and_its_edge_and_leaves_out_the_corners(template):
-    support = brain_support(template)
+    support = template.support
     brain = sitk.GetArrayFromImage(template.brain) > 0
     assert support.shape == brain.shape[1:]
     assert support[brain.any(axis=0)].all()
-    assert support[brain_edge(template).any(axis=0)].all()
+    assert support[template.edge.any(axis=0)].all()
     assert not support[[0, 0, -1, -1], [0, -1, 0, -1]].any()
     assert not support.all()

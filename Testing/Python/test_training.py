@@ -238,7 +238,7 @@ def test_a_slice_has_one_to_three_holes():
 
 def test_principal_components_reproduce_the_brains_with_one_latent_at_all_heights(data):
     torch.manual_seed(0)
-    path = LinearPath(SUPPORT, latent=10).requires_grad_(False)
+    path = LinearPath(SUPPORT, latent=10, controls=HEIGHT).requires_grad_(False)
     brains = torch.as_tensor(data.brains(tuning=False))
     fit_components(path, brains.numpy())
     assert all(torch.isfinite(parameter).all() for parameter in path.parameters())
@@ -429,7 +429,7 @@ def test_a_trained_model_is_saved_with_its_card_and_its_checkpoint_guards_it(dat
     assert card["training_subjects"] == data.names(tuning=False)
     assert card["validation"]["subjects"] == data.names(tuning=True)
     assert all(np.isfinite(value) for value in card["validation"]["psnr_by_radius"].values())
-    assert model.network(CPU).decoder(torch.zeros(1, 6), torch.tensor([0.5])).shape == (1, 1, *SIZE)
+    assert model.network(model.template(), CPU).decoder(torch.zeros(1, 6), torch.tensor([0.5])).shape == (1, 1, *SIZE)
 
     (tmp_path / "model.checkpoint").write_bytes(b"of an earlier run")
     with pytest.raises(InputError, match="--resume"):

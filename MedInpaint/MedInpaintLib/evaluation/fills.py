@@ -78,11 +78,11 @@ def latent_fill(template: Template, settings: Settings) -> Fill:
     from ..latent import choose_device, search
 
     model = find_model(settings.model)
-    own = model.template().image
-    if not same_grid(own, template.image):
+    own = model.template()
+    if not same_grid(own.image, template.image):
         raise InputError(f"Model '{model.name}' was trained on other slices: give --data the file it was trained on.")
-    network = model.network(choose_device(settings.device))
-    count = own.GetSize()[2]
+    network = model.network(own, choose_device(settings.device))
+    count = own.image.GetSize()[2]
 
     def fill(case: Case) -> NDArray[np.floating]:
         generated = search(network, case.slices, count, settings, lambda done, message: None)

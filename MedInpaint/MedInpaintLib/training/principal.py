@@ -30,7 +30,7 @@ def fit_components(path: LinearPath, brains: np.ndarray) -> Tensor:
     heights = torch.arange(count) / (count - 1)
 
     shares = _shares(heights, len(path.mean))
-    path.mean.copy_((shares @ slices.mean(0)) / shares.sum(1, keepdim=True))
+    path.mean.copy_((shares @ slices.mean(0)) / shares.sum(1, keepdim=True).clamp(min=1e-9))
     residuals = slices - sum(share[:, None] * path.mean[index] for index, share in neighbours(heights, len(path.mean)))
 
     flat = residuals.flatten(0, 1)

@@ -18,8 +18,8 @@ from ..files import replacing
 from ..latent import choose_device
 from ..models import Model, save_model
 from ..networks import VAE
-from ..slices import INTENSITY_RULE, brain_edge, brain_support
-from .augment import augmented, random_holes
+from ..slices import INTENSITY_RULE
+from .augment import augmented, moved, random_holes
 from .prepare import LEVELS, SliceData, load
 from .principal import fit_components, fitted_latents, without
 from .validation import validate
@@ -48,7 +48,7 @@ class VAESettings:
 
     kernel: int = 3
     latent: int = 100
-    epochs: int = 6
+    epochs: int = 10
     batch: int = 16
     learning_rate: float = 1e-3
     kl_weight: float = 3.0
@@ -91,7 +91,7 @@ class Trainer:
         self.settings, self.device = settings, device
         torch.manual_seed(settings.seed)
         self.spacing = data.template.image.GetSpacing()[0]
-        support = torch.from_numpy(brain_support(data.template))
+        support = torch.from_numpy(data.template.support)
         self.network = VAE(support, settings.latent, settings.kernel)
         self.own = fit_components(self.network.decoder.linear, data.brains(tuning=False))
         self.network.decoder.linear.requires_grad_(False)
@@ -99,7 +99,7 @@ class Trainer:
         self.slices, self.heights, self.subjects = usable_slices(data.slices[~data.tuning])
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, betas=(0.9, 0.98))
-        self.edge = torch.as_tensor(brain_edge(data.template), dtype=torch.float32, device=device)[:, None]
+        self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.epoch, self.seconds, self.history = 0, 0.0, []
 
@@ -141,27 +141,29 @@ class Trainer:
         refinement is trained on latents as the search finds them, fitted to a hole's surroundings.
         """
         slices = torch.as_tensor(self.slices[chosen]).to(self.device)[:, None].float() / LEVELS
-        slices = augmented(slices, self.generator)
-        height = self.heights[chosen].to(self.device)
-        hole = random_holes(slices, self.spacing, self.generator)
+        height, own = self.heights[chosen].to(self.device), self.own[self.subjects[chosen]].to(self.device)
         edge = self.edge[(height * (len(self.edge) - 1)).round().long()]
-        unknown = torch.maximum(hole, edge * self._draw(len(chosen)).lt(EDGE_SHARE))
-        seen = slices + 0.05 * self._draw(len(chosen)) * self._draw(*slices.shape, normal=True)
-        own = self.own[self.subjects[chosen]].to(self.device)
         decoder, scale = self.network.decoder, 2 * self.settings.noise**2
 
+        shown = augmented(slices, self.generator)
+        hole = random_holes(shown, self.spacing, self.generator)
+        unknown = torch.maximum(hole, edge * self._draw(len(chosen)).lt(EDGE_SHARE))
+        seen = shown + 0.05 * self._draw(len(chosen)) * self._draw(*shown.shape, normal=True)
         mean, log_variance = self.network.encoder(seen, unknown, height)
         z = mean + (0.5 * log_variance).exp() * self._draw(*mean.shape, normal=True)
-        squared = (decoder.linear(without(z, own), height) - slices) ** 2
+        squared = (decoder.linear(without(z, own), height) - shown) ** 2
         weight = 1 + (self.settings.hole_weight - 1) * unknown
         reconstruction = (weight * squared).flatten(1).sum(1).mean() / scale
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
+        hole = random_holes(slices, self.spacing, self.generator)
         share = nnf.avg_pool2d(hole, RING, stride=1, padding=RING // 2)
-        around = share * (1 - unknown)
-        fitted = fitted_latents(decoder.linear, slices, around, height, own, FIT_NOISE)
-        squared = (decoder(fitted, height) - slices) ** 2
-        refinement = ((share > 0) * squared).flatten(1).sum(1).mean() / scale
+        fitted = fitted_latents(decoder.linear, slices, share * (1 - hole), height, own, FIT_NOISE)
+        linear, truth, near = moved(
+            torch.cat([decoder.linear(fitted, height), slices, (share > 0).float()], dim=1), self.generator
+        ).split(1, dim=1)
+        squared = (decoder.refined(linear, height) - truth) ** 2
+        refinement = (near * squared).flatten(1).sum(1).mean() / scale
         return reconstruction + refinement, divergence
 
     def _draw(self, *shape: int, normal: bool = False) -> Tensor:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ..blending import poisson_blend
 from ..evaluation.metrics import brain_range, psnr
 from ..latent import search
 from ..networks import VAE
 from ..settings import Settings
-from ..slices import NEIGHBOURS, Slices
+from ..slices import Slices, searched_heights
 from .prepare import SliceData
 
 RADII = (5.0, 10.0, 20.0)  # mm
@@ -37,9 +36,9 @@ def validate(network: VAE, data: SliceData, radii: Sequence[float] = RADII, sett
 
 def model_space_slices(brain: np.ndarray, hole: np.ndarray) -> Slices:
     """The slices of a brain that is on the model grid already, float32 (z, h, w), and of a hole in it."""
-    heights = np.flatnonzero(ndimage.binary_dilation(hole.any(axis=(1, 2)), iterations=NEIGHBOURS))
-    image, hole = np.where(hole, 0, brain)[heights], hole[heights]
-    return Slices(image, hole, hole, ~hole, heights, 1.0)
+    heights = searched_heights(hole)
+    hole = hole[heights]
+    return Slices(np.where(hole, 0, brain[heights]), hole, hole, ~hole, heights, 1.0)
 
 
 def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) -> np.ndarray:
@@ -47,8 +46,11 @@ def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) ->
     tissue = brain > 0.05
     centres = np.argwhere(tissue)[random.integers(tissue.sum(), size=20)]
     z, y, x = np.indices(brain.shape, dtype=np.float32)
-    balls = [(z - k) ** 2 + (y - j) ** 2 + (x - i) ** 2 <= radius**2 for k, j, i in centres]
-    return max(balls, key=lambda ball: tissue[ball].mean())
+
+    def ball(k: int, j: int, i: int) -> np.ndarray:
+        return (z - k) ** 2 + (y - j) ** 2 + (x - i) ** 2 <= radius**2
+
+    return ball(*max(centres, key=lambda centre: tissue[ball(*centre)].mean()))
 
 
 def _score(network: VAE, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
@@ -56,5 +58,5 @@ def _score(network: VAE, brain: np.ndarray, hole: np.ndarray, settings: Settings
     source = np.zeros_like(brain)
     source[slices.heights] = search(network, slices, len(brain), settings, lambda *_: None).slices
     filled = brain.copy()
-    filled[hole] = poisson_blend(np.where(hole, 0, brain), source, hole, (1.0, 1.0, 1.0))
+    filled[hole] = poisson_blend(brain, source, hole, (1.0, 1.0, 1.0))
     return psnr(brain, filled, hole, brain_range(brain, brain > 0.05))
