@@ -15,7 +15,7 @@ from MedInpaintLib.networks import LinearPath
 from MedInpaintLib.slices import NEIGHBOURS
 from MedInpaintLib.training import template as templates
 from MedInpaintLib.training import validation
-from MedInpaintLib.training.augment import augmented, random_holes
+from MedInpaintLib.training.augment import augmented, moved, random_holes
 from MedInpaintLib.training.prepare import LEVELS, SliceData, load, save
 from MedInpaintLib.training.principal import fit_components, fitted_latents, without
 from MedInpaintLib.training.vae import Trainer, VAESettings, train_vae, usable_slices
@@ -203,6 +203,14 @@ def test_augmentation_bends_what_is_straight():
     )
     bend = (changed - line).flatten(1).std(dim=1) * 128  # pixels: what neither a shift nor a rotation explains
     assert 0.3 < bend.median() < 1.5
+
+
+def test_the_channels_of_a_slice_move_alike_and_keep_their_intensities():
+    image = lopsided(20)
+    first, second = moved(torch.cat([image, 0.5 * image], dim=1), torch.Generator().manual_seed(0)).split(1, dim=1)
+    torch.testing.assert_close(second, 0.5 * first)
+    assert not torch.allclose(first, image, atol=0.1)
+    assert first.max() == pytest.approx(0.8, abs=1e-5)
 
 
 def test_the_same_generator_gives_the_same_batch():
