@@ -28,8 +28,7 @@ class Deformation:
     def __init__(self, heights: np.ndarray, size: tuple[int, int], device: torch.device):
         positions = (heights - heights[0], np.arange(size[0]), np.arange(size[1]))
         self._bases = [
-            spline_basis(along, distance).to(device)
-            for along, distance in zip(positions, KNOT_DISTANCE, strict=True)
+            spline_basis(along, distance).to(device) for along, distance in zip(positions, KNOT_DISTANCE, strict=True)
         ]
         y, x = torch.meshgrid(*(torch.linspace(-1, 1, side, device=device) for side in size), indexing="ij")
         self._identity = torch.stack([x, y], dim=-1)

@@ -24,7 +24,7 @@ LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
 CHUNK = 32  # slices decoded at once; bounds memory at about 0.5 GB on a CPU
 CHECK_EVERY = 10  # steps between looks at the loss
 KNOT_RATE = 0.3  # of the deformation's knots, in pixels
-KNOT_WEIGHT = 0.01  # of the deformation's roughness in the loss
+KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # relative change of the loss between two looks below which the search has settled
 
@@ -69,8 +69,8 @@ def search(
     G(z) may also bend a little: a smooth displacement is found along with z, as no affine alignment brings every
     ventricle and every gyrus in place. It starts from none, and its roughness is a part of the prior.
 
-    G is the decoder's linear path here, and the slices that are found are refined in the end: a step through the
-    refinement costs ten times as much.
+    In the search, G is the decoder's linear path; the z that is found is decoded with the refinement, through which
+    a step would cost ten times as much.
 
     Args:
         network: the VAE, on its device.
@@ -111,12 +111,13 @@ def search(
     prior_weight = settings.prior_weight if settings.prior else 0.0
     chunks = torch.arange(restarts * n, device=device).split(CHUNK)  # over the slices of all restarts
 
-    def generated(z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
-        made = network.decoder.linear(z[part], height[part % n])
+    def generated(decode: Callable, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
+        made = decode(z[part], height[part % n])
         return gain * deformation.warped(made, displacement[part]) + offset
 
-    def context_loss(made: Tensor, part: Tensor) -> Tensor:
-        return (weight[part % n] * (made - image[part % n]).abs()).flatten(1).sum(1)
+    def context_loss(z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
+        difference = generated(network.decoder.linear, z, displacement, part) - image[part % n]
+        return (weight[part % n] * difference.abs()).flatten(1).sum(1)
 
     before, taken = 0.0, 0
     for taken in range(1, settings.iterations + 1):
@@ -125,7 +126,7 @@ def search(
         leaves = [root.detach().requires_grad_() for root in roots]  # gather the decoder's gradient chunk by chunk
         total = 0.0
         for part in chunks:
-            loss = context_loss(generated(*leaves, part), part).sum()
+            loss = context_loss(*leaves, part).sum()
             loss.backward()
             total += loss.detach()
         prior = prior_weight * (u**2).sum() + KNOT_WEIGHT * roughness(knots)
@@ -140,14 +141,13 @@ def search(
             before = now
     with torch.no_grad():
         z, displacement = (coupling @ u).flatten(0, 1), deformation.displacement(knots)
-        made = torch.cat([generated(z, displacement, part) for part in chunks])
-        losses = context_loss(made, torch.arange(restarts * n, device=device)).view(restarts, n)
+        losses = torch.cat([context_loss(z, displacement, part) for part in chunks]).view(restarts, n)
         losses = losses + prior_weight * (u**2).sum(2)
         best = int(losses.sum(1).argmin())
-        parts = zip(made[best * n : (best + 1) * n].split(CHUNK), height.split(CHUNK), strict=True)
-        refined = torch.cat([network.decoder.refined(*part) for part in parts])
+        chosen = torch.arange(best * n, (best + 1) * n, device=device).split(CHUNK)
+        made = torch.cat([generated(network.decoder, z, displacement, part) for part in chosen])
     return Generated(
-        refined[:, 0].cpu().numpy(),
+        made[:, 0].cpu().numpy(),
         losses[best].cpu().numpy(),
         float(gain.detach()),
         float(offset.detach()),

@@ -15,8 +15,8 @@ def deformation():
     return Deformation(HEIGHTS, SIZE, CPU)
 
 
-def picture(n=len(HEIGHTS)):
-    return torch.rand(n, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+def picture():
+    return torch.rand(len(HEIGHTS), 1, *SIZE, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("length", "distance"), [(1, 8), (9, 8), (10, 4), (96, 8)])

@@ -13,7 +13,16 @@ PACKAGE = Path(MedInpaintLib.__file__).parent
 ROOT = PACKAGE.parent
 FILES = sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")])
 AT_LOAD = {  # library: the files that may import it when they are loaded
-    "torch": {"latent.py", "deformation.py", "networks.py", "augment.py", "principal.py", "vae.py", "gan.py"},
+    "torch": {
+        "latent.py",
+        "deformation.py",
+        "networks.py",
+        "augment.py",
+        "principal.py",
+        "shape.py",
+        "vae.py",
+        "gan.py",
+    },
     "matplotlib": set(),
     "skimage": set(),
     "tqdm": {"vae.py", "gan.py"},

@@ -18,6 +18,7 @@ from MedInpaintLib.training import validation
 from MedInpaintLib.training.augment import augmented, moved, random_holes
 from MedInpaintLib.training.prepare import LEVELS, SliceData, load, save
 from MedInpaintLib.training.principal import fit_components, fitted_latents, without
+from MedInpaintLib.training.shape import in_one_shape
 from MedInpaintLib.training.vae import Trainer, VAESettings, train_vae, usable_slices
 from synthetic import rotation, volume
 
@@ -466,3 +467,29 @@ def test_slices_of_a_model_space_brain_show_it_but_for_the_hole():
     np.testing.assert_array_equal(slices.image, np.where(hole, 0, brain)[slices.heights])
     np.testing.assert_array_equal(slices.hole, hole[slices.heights])
     np.testing.assert_array_equal(slices.context, ~slices.hole)
+
+
+# Brains in one shape
+
+
+def test_brains_that_differ_in_shape_alone_become_alike():
+    y, x = np.meshgrid(np.arange(48), np.arange(32), indexing="ij")
+
+    def brain(shift, wider):
+        radius = np.hypot((y - 24 - shift) / (14 + wider), (x - 15.5) / 10)
+        return np.broadcast_to(0.7 / (1 + np.exp(8 * (radius**2 - 1))), (12, 48, 32)).astype(np.float32)
+
+    brains = np.stack([brain(-1.5, 0), brain(1.5, 1), brain(0, -1)])
+    before = brains.copy()
+    shaped = in_one_shape(brains, CPU)
+    assert shaped.shape == brains.shape
+    assert shaped.dtype == np.float32
+    np.testing.assert_array_equal(brains, before)
+    assert shaped.var(axis=0).mean() < 0.25 * brains.var(axis=0).mean()
+    assert abs(shaped.mean() / brains.mean() - 1) < 0.05
+
+
+def test_equal_symmetric_brains_are_left_as_they_are():
+    brains = np.random.default_rng(0).random((1, 8, 48, 32), dtype=np.float32)
+    brains = np.concatenate([brains + brains[..., ::-1]] * 2) / 2
+    np.testing.assert_allclose(in_one_shape(brains, CPU), brains, atol=0.02)

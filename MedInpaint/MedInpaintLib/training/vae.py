@@ -22,6 +22,7 @@ from ..slices import INTENSITY_RULE
 from .augment import augmented, moved, random_holes
 from .prepare import LEVELS, SliceData, load
 from .principal import fit_components, fitted_latents, without
+from .shape import in_one_shape
 from .validation import validate
 
 EDGE_SHARE = 0.25  # of the slices whose brain's edge is hidden, as it is in a whole head
@@ -48,7 +49,7 @@ class VAESettings:
 
     kernel: int = 3
     latent: int = 100
-    epochs: int = 10
+    epochs: int = 6
     batch: int = 16
     learning_rate: float = 1e-3
     kl_weight: float = 3.0
@@ -93,10 +94,11 @@ class Trainer:
         self.spacing = data.template.image.GetSpacing()[0]
         support = torch.from_numpy(data.template.support)
         self.network = VAE(support, settings.latent, settings.kernel)
-        self.own = fit_components(self.network.decoder.linear, data.brains(tuning=False))
+        brains = in_one_shape(data.brains(tuning=False), device)
+        self.own = fit_components(self.network.decoder.linear, brains)
         self.network.decoder.linear.requires_grad_(False)
         self.network.to(device, memory_format=torch.channels_last)
-        self.slices, self.heights, self.subjects = usable_slices(data.slices[~data.tuning])
+        self.slices, self.heights, self.subjects = usable_slices((brains * LEVELS).round().astype(np.uint8))
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, betas=(0.9, 0.98))
         self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
@@ -162,7 +164,7 @@ class Trainer:
         linear, truth, near = moved(
             torch.cat([decoder.linear(fitted, height), slices, (share > 0).float()], dim=1), self.generator
         ).split(1, dim=1)
-        squared = (decoder.refined(linear, height) - truth) ** 2
+        squared = (linear + decoder.refinement(linear, height) - truth) ** 2
         refinement = (near * squared).flatten(1).sum(1).mean() / scale
         return reconstruction + refinement, divergence
 
