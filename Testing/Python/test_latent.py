@@ -30,7 +30,7 @@ def network():
         decoder.linear.mean.normal_(0.5, 0.1)
         decoder.linear.loadings.normal_()
         decoder.linear.dictionary.normal_(std=0.1 / (len(decoder.linear.dictionary) * LATENT) ** 0.5)
-        decoder.refinement.out.weight.normal_(std=0.003)
+        decoder.refinement.out.weight.normal_(std=0.001)
         encoder.out.weight.normal_(std=0.05)
     return network.requires_grad_(False).eval()
 

@@ -490,6 +490,7 @@ def test_brains_that_differ_in_shape_alone_become_alike():
 
 
 def test_equal_symmetric_brains_are_left_as_they_are():
-    brains = np.random.default_rng(0).random((1, 8, 48, 32), dtype=np.float32)
-    brains = np.concatenate([brains + brains[..., ::-1]] * 2) / 2
-    np.testing.assert_allclose(in_one_shape(brains, CPU), brains, atol=0.02)
+    brain = made_brains(1)[0].astype(np.float32) / LEVELS
+    brains = np.concatenate([brain + brain[..., ::-1]] * 2) / 2
+    moved_by_a_pixel = np.abs(np.roll(brains, 1, axis=-1) - brains).mean()
+    assert np.abs(in_one_shape(brains, CPU) - brains).mean() < 0.1 * moved_by_a_pixel
