@@ -6,8 +6,6 @@ back (active appearance models, Cootes, Edwards and Taylor, IEEE TPAMI 2001).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,26 +17,20 @@ LEARNING_RATE = 0.3  # pixels
 LIKENESS = 60.0  # weight of a squared difference against the deformation's roughness
 
 
-def in_one_shape(
-    brains: np.ndarray, device: torch.device, progress: Callable[[float], None] = lambda fraction: None
-) -> np.ndarray:
+def in_one_shape(brains: np.ndarray, device: torch.device) -> np.ndarray:
     """Deform brains onto their left-right symmetric mean.
 
     Args:
         brains: float32 (subjects, z, h, w), model intensities.
         device: where to work.
-        progress: called with the done fraction.
 
     Returns float32, the same shape.
     """
     mean = brains.mean(axis=0)
     mean = torch.as_tensor(0.5 * (mean + mean[..., ::-1])).to(device)
     deformation = Deformation(np.arange(len(mean)), tuple(mean.shape[1:]), device)
-    shaped = np.empty_like(brains)
-    for n, brain in enumerate(brains):
-        shaped[n] = _deformed(torch.as_tensor(brain).to(device), mean, deformation).cpu().numpy()
-        progress((n + 1) / len(brains))
-    return shaped
+    shaped = [_deformed(torch.as_tensor(brain).to(device), mean, deformation) for brain in brains]
+    return torch.stack(shaped).cpu().numpy()
 
 
 def _deformed(brain: Tensor, mean: Tensor, deformation: Deformation) -> Tensor:

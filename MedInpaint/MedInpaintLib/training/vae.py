@@ -142,7 +142,7 @@ class Trainer:
         The encoder and the linear path give the negative evidence lower bound (eq. 10, Kingma & Welling). The
         refinement is trained on latents as the search finds them, fitted to a hole's surroundings.
         """
-        slices = torch.as_tensor(self.slices[chosen]).to(self.device)[:, None].float() / LEVELS
+        slices = self.slices[chosen].to(self.device)[:, None].float() / LEVELS
         height, own = self.heights[chosen].to(self.device), self.own[self.subjects[chosen]].to(self.device)
         edge = self.edge[(height * (len(self.edge) - 1)).round().long()]
         decoder, scale = self.network.decoder, 2 * self.settings.noise**2
