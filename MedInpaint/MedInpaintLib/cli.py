@@ -83,7 +83,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="Train a model.", description="Train a model.", allow_abbrev=False)
     steps = train.add_subparsers(metavar="STEP", required=True)
     _prepare_options(command("prepare", "Align and slice brain-extracted scans.", _prepare, steps))
-    _vae_options(command("vae", "Train a variational autoencoder.", _train_vae, steps))
+    vae = command("vae", "Train a variational autoencoder.", _train_vae, steps)
+    _training_options(vae)
+    vae.add_argument("--kl-weight", metavar="X", type=float, help="weight of the Kullback-Leibler term")
+    _training_options(command("gan", "Train a generative adversarial network.", _train_gan, steps))
 
     evaluate = command("evaluate", "Measure fills against known truth.", _evaluate)
     if arguments[:1] == ["evaluate"]:  # its options come with imports that other commands need not wait for
@@ -103,8 +106,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
     parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
     parser.add_argument(
-        "--restarts", metavar="N", type=int, help=f"starts; the best is kept (default: {default.restarts})"
+        "--restarts", metavar="N", type=int, help="starts, of which the best is kept (default: 1 for a VAE, 4 for a GAN)"
     )
+    parser.add_argument("--average", metavar="N", type=int, help="take the mean of the N best starts (default: 1)")
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
     weighting.add_argument(
         "--window", metavar="N", type=int, help=f"context window in pixels, odd (default: {default.window})"
@@ -113,7 +117,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "--no-weighting", dest="weighting", action="store_const", const=False, help="weigh all known pixels alike"
     )
     prior.add_argument(
-        "--prior-weight", metavar="X", type=float, help=f"lambda of the prior loss (default: {default.prior_weight})"
+        "--prior-weight", metavar="X", type=float, help="lambda of the prior loss (default: the kind of model's own)"
     )
     prior.add_argument("--no-prior", dest="prior", action="store_const", const=False, help="leave the prior loss out")
     blending.add_argument(
@@ -174,7 +178,7 @@ def _models(args: argparse.Namespace, console: Console) -> None:
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", metavar="PATH", type=Path, nargs="+", required=True, help="scans, or their folders")
     parser.add_argument("--tune", metavar="PATH", type=Path, nargs="+", required=True, help="scans never trained on")
-    parser.add_argument("--output", metavar="FILE.npz", type=Path, required=True, help="the slices, for `train vae`")
+    parser.add_argument("--output", metavar="FILE.npz", type=Path, required=True, help="the slices, for the training")
     parser.add_argument("--name", default="not stated", help="of the data, for the cards of models trained on it")
     parser.add_argument("--licence", default="not stated", help="of the data")
     parser.add_argument("--citation", default="not stated", help="of the data")
@@ -207,7 +211,7 @@ def _scans(paths: Sequence[Path]) -> list[Path]:
     return scans
 
 
-def _vae_options(parser: argparse.ArgumentParser) -> None:
+def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FILE.npz", type=Path, required=True, help="made by `train prepare`")
     parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="the model's folder")
     parser.add_argument("--kernel", type=int, choices=(3, 7), help="side of the convolution kernels")
@@ -215,18 +219,29 @@ def _vae_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", metavar="N", type=int, help="passes over the slices")
     parser.add_argument("--batch", metavar="N", type=int, help="slices a step")
     parser.add_argument("--learning-rate", metavar="X", type=float, help="Adam's highest")
-    parser.add_argument("--kl-weight", metavar="X", type=float, help="weight of the Kullback-Leibler term")
     parser.add_argument("--seed", metavar="N", type=int, help="of random draws")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
 
 
 def _train_vae(args: argparse.Namespace, console: Console) -> None:
-    from .training.vae import VAESettings, train_vae
+    from .training.vae import VAESettings, VAETrainer
 
-    given = {field.name: getattr(args, field.name, None) for field in fields(VAESettings)}
-    settings = VAESettings(**{name: value for name, value in given.items() if value is not None})
-    train_vae(args.data, args.output, settings, args.device, args.resume)
+    _train(args, VAETrainer, VAESettings)
+
+
+def _train_gan(args: argparse.Namespace, console: Console) -> None:
+    from .training.gan import GANSettings, GANTrainer
+
+    _train(args, GANTrainer, GANSettings)
+
+
+def _train(args: argparse.Namespace, trainer: type, settings: type) -> None:
+    from .training.trainer import train
+
+    given = {field.name: getattr(args, field.name, None) for field in fields(settings)}
+    chosen = settings(**{name: value for name, value in given.items() if value is not None})
+    train(trainer, args.data, args.output, chosen, args.device, args.resume)
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> None:

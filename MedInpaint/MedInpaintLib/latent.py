@@ -1,6 +1,6 @@
 """The latent optimisation: z such that G(z) agrees with the known surroundings and stays plausible.
 
-Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 2017, eq. 5 to 8; the VAE's prior
+Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 2017, eq. 5 to 8; for a VAE the prior
 ||z||^2 takes the discriminator's place.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from .context import context_weights
 from .deformation import Deformation, roughness
 from .errors import InputError
-from .networks import VAE
+from .networks import GAN, VAE
 from .settings import Settings
 from .slices import Slices
 
@@ -34,7 +34,8 @@ class Generated:
     """What the search found.
 
     Attributes:
-        slices: float32 (n, h, w), gain * G(z) + offset, deformed and refined, model intensities.
+        slices: float32 (n, h, w), gain * G(z) + offset, deformed and refined, model intensities; the mean of the best
+            starts.
         losses: float (n,), the final loss of each slice, of the start that ended with the lowest sum.
         gain, offset: of the scan against the model, shared by all slices.
         iterations: Adam steps taken.
@@ -58,9 +59,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def search(
-    network: VAE, slices: Slices, count: int, settings: Settings, progress: Callable[[float, str], None]
+    network: VAE | GAN, slices: Slices, count: int, settings: Settings, progress: Callable[[float, str], None]
 ) -> Generated:
-    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda ||u||^2 over every slice's latent and the scan's g and o.
+    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over every slice's latent and the scan's g and o.
+
+    The prior is ||u||^2 for a VAE and log(1 - D(G(z))) for a GAN, whose u also stays within a bound.
 
     The slices of one brain resemble each other: under the prior, z is a Gaussian process along the height. It is
     written as z = C u with independent standard normal u, where C C^T holds the correlations, so that the prior is
@@ -70,89 +73,151 @@ def search(
     ventricle and every gyrus in place. It starts from none, and its roughness is a part of the prior.
 
     In the search, G is the decoder's linear path; the z that is found is decoded with the refinement, through which
-    a step would cost ten times as much.
+    a step would cost ten times as much. The discriminator needs the refinement: it judges a few slices a step, drawn
+    anew each time.
 
     Args:
-        network: the VAE, on its device.
+        network: the model, on its device.
         slices: n model-space slices.
         count: slices along the whole model grid.
-        settings: iterations, restarts, prior_weight, window, weighting, prior, seed.
+        settings: iterations, restarts, average, prior_weight, window, weighting, prior, seed.
         progress: called with the done fraction and a message; may raise Cancelled.
     """
-    device = next(network.parameters()).device
-    generator = torch.Generator().manual_seed(settings.seed)
-    restarts, n = settings.restarts, len(slices.heights)
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, dtype=torch.float32).to(device)
-
-    weights = context_weights(slices.hole, slices.context, slices.heights, settings.window, settings.weighting)
-    image, unknown, weight = (tensor(array)[:, None] for array in (slices.image, slices.unknown, weights))
-    height = tensor(slices.heights / (count - 1))
-    with torch.no_grad():
-        parts = [
-            network.encoder(*part)
-            for part in zip(image.split(CHUNK), unknown.split(CHUNK), height.split(CHUNK), strict=True)
-        ]
-    mean, log_variance = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    noise = torch.randn((restarts, *mean.shape), generator=generator).to(device)
-    noise[0] = 0  # the first start is the encoder's mean, further ones are samples round it
-    coupling = slice_coupling(slices.heights).to(device)
-    start = mean + (0.5 * log_variance).exp() * noise
-    u = torch.linalg.solve_triangular(coupling, start, upper=False).requires_grad_()
-    gain, offset = (torch.full((), value, device=device, requires_grad=True) for value in (1.0, 0.0))
-    deformation = Deformation(slices.heights, tuple(image.shape[2:]), device)
-    knots = torch.zeros((restarts, *deformation.knots), device=device, requires_grad=True)
-    optimiser = torch.optim.Adam(
-        [{"params": [u]}, {"params": [gain, offset], "lr": 0.1 * LEARNING_RATE}, {"params": [knots], "lr": KNOT_RATE}],
-        lr=LEARNING_RATE,
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(settings.iterations, 1))
-    prior_weight = settings.prior_weight if settings.prior else 0.0
-    chunks = torch.arange(restarts * n, device=device).split(CHUNK)  # over the slices of all restarts
-
-    def generated(decode: Callable, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
-        made = decode(z[part], height[part % n])
-        return gain * deformation.warped(made, displacement[part]) + offset
-
-    def context_loss(z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
-        difference = generated(network.decoder.linear, z, displacement, part) - image[part % n]
-        return (weight[part % n] * difference.abs()).flatten(1).sum(1)
-
+    descent = _Descent(network, slices, count, settings)
     before, taken = 0.0, 0
     for taken in range(1, settings.iterations + 1):
-        optimiser.zero_grad(set_to_none=True)
-        roots = (coupling @ u).flatten(0, 1), deformation.displacement(knots)
-        leaves = [root.detach().requires_grad_() for root in roots]  # gather the decoder's gradient chunk by chunk
-        total = 0.0
-        for part in chunks:
-            loss = context_loss(*leaves, part).sum()
-            loss.backward()
-            total += loss.detach()
-        prior = prior_weight * (u**2).sum() + KNOT_WEIGHT * roughness(knots)
-        torch.autograd.backward([*roots, prior], [*(leaf.grad for leaf in leaves), None])
-        optimiser.step()
-        schedule.step()
+        loss = descent.step()
         progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
         if taken % CHECK_EVERY == 0:
-            now = float(total + prior.detach())
+            now = float(loss)
             if abs(before - now) < SETTLED * abs(before):
                 break
             before = now
-    with torch.no_grad():
-        z, displacement = (coupling @ u).flatten(0, 1), deformation.displacement(knots)
-        losses = torch.cat([context_loss(z, displacement, part) for part in chunks]).view(restarts, n)
-        losses = losses + prior_weight * (u**2).sum(2)
-        best = int(losses.sum(1).argmin())
-        chosen = torch.arange(best * n, (best + 1) * n, device=device).split(CHUNK)
-        made = torch.cat([generated(network.decoder, z, displacement, part) for part in chosen])
-    return Generated(
-        made[:, 0].cpu().numpy(),
-        losses[best].cpu().numpy(),
-        float(gain.detach()),
-        float(offset.detach()),
-        taken,
-    )
+    return descent.found(taken)
+
+
+class _Descent:
+    """The variables of the search, for m starts of n slices each, and Adam's steps on them."""
+
+    def __init__(self, network: VAE | GAN, slices: Slices, count: int, settings: Settings):
+        self.network, self.device = network, next(network.parameters()).device
+        self.random = torch.Generator().manual_seed(settings.seed)
+        self.starts = network.restarts if settings.restarts is None else settings.restarts
+        self.averaged = min(settings.average, self.starts)
+        self.prior_weight = network.prior_weight if settings.prior_weight is None else settings.prior_weight
+        self.prior_weight *= settings.prior
+
+        weights = context_weights(slices.hole, slices.context, slices.heights, settings.window, settings.weighting)
+        self.image, unknown, self.weight = (
+            self._tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
+        )
+        self.height = self._tensor(slices.heights / (count - 1))
+        self.coupling = slice_coupling(slices.heights).to(self.device)
+        self.u = self._start(unknown).requires_grad_()
+        self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
+        self.deformation = Deformation(slices.heights, tuple(self.image.shape[2:]), self.device)
+        self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
+        self.optimiser = torch.optim.Adam(
+            [
+                {"params": [self.u]},
+                {"params": [self.gain, self.offset], "lr": 0.1 * LEARNING_RATE},
+                {"params": [self.knots], "lr": KNOT_RATE},
+            ],
+            lr=LEARNING_RATE,
+        )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, max(settings.iterations, 1))
+
+    def step(self) -> Tensor:
+        """One step of Adam; returns the loss before it."""
+        self.optimiser.zero_grad(set_to_none=True)
+        roots = self._latents()
+        leaves = [root.detach().requires_grad_() for root in roots]  # gather the decoder's gradient chunk by chunk
+        total = torch.zeros((), device=self.device)
+        for part in self._chunks(torch.arange(len(roots[0]))):
+            loss = self._context_loss(*leaves, part).sum()
+            loss.backward()
+            total += loss.detach()
+        prior = KNOT_WEIGHT * roughness(self.knots)
+        if self.prior_weight:
+            prior = prior + self._prior_loss(roots[0])
+        torch.autograd.backward([*roots, prior], [*(leaf.grad for leaf in leaves), None])
+        self.optimiser.step()
+        self.schedule.step()
+        with torch.no_grad():
+            self.u.clamp_(-self.network.bound, self.network.bound)
+        return total + prior.detach()
+
+    @torch.no_grad()
+    def found(self, iterations: int) -> Generated:
+        """The best starts' mean."""
+        n = len(self.height)
+        z, displacement = self._latents()
+        losses = [self._context_loss(z, displacement, part) for part in self._chunks(torch.arange(len(z)))]
+        losses = torch.cat(losses)
+        if self.prior_weight:
+            u, parts = self.u.flatten(0, 1), self._chunks(torch.arange(len(z)))
+            losses = losses + self.prior_weight * torch.cat([self._prior_losses(u, z, part) for part in parts])
+        losses = losses.view(self.starts, n)
+        order = losses.sum(1).argsort()
+        made = torch.zeros_like(self.image)
+        for start in order[: self.averaged].tolist():
+            parts = self._chunks(torch.arange(start * n, (start + 1) * n))
+            made += torch.cat([self._generated(self.network.decoder, z, displacement, part) for part in parts])
+        return Generated(
+            (made[:, 0] / self.averaged).cpu().numpy(),
+            losses[order[0]].cpu().numpy(),
+            float(self.gain),
+            float(self.offset),
+            iterations,
+        )
+
+    @torch.no_grad()
+    def _start(self, unknown: Tensor) -> Tensor:
+        """u (m, n, latent) of the network's starts."""
+        latent = self.network.decoder.linear.loadings.shape[1]
+        noise = torch.randn((self.starts, len(self.height), latent), generator=self.random).to(self.device)
+        parts = [
+            self.network.start(*part)
+            for part in zip(
+                self.image.split(CHUNK),
+                unknown.split(CHUNK),
+                self.height.split(CHUNK),
+                (self.coupling @ noise).split(CHUNK, dim=1),
+                strict=True,
+            )
+        ]
+        u = torch.linalg.solve_triangular(self.coupling, torch.cat(parts, dim=1), upper=False)
+        return u.clamp(-self.network.bound, self.network.bound)
+
+    def _latents(self) -> tuple[Tensor, Tensor]:
+        """z (m * n, latent) and the displacements in pixels (m * n, h, w, 2)."""
+        return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
+
+    def _generated(self, decode: Callable, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
+        made = decode(z[part], self.height[part % len(self.height)])
+        return self.gain * self.deformation.warped(made, displacement[part]) + self.offset
+
+    def _context_loss(self, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
+        image, weight = (tensor[part % len(self.height)] for tensor in (self.image, self.weight))
+        difference = self._generated(self.network.decoder.linear, z, displacement, part) - image
+        return (weight * difference.abs()).flatten(1).sum(1)
+
+    def _prior_loss(self, z: Tensor) -> Tensor:
+        """The weighted prior of all slices, estimated from as many as the network judges in a step."""
+        part = torch.arange(len(z))
+        if self.network.judged:
+            part = torch.randperm(len(z), generator=self.random)[: self.network.judged]
+        losses = self._prior_losses(self.u.flatten(0, 1), z, part.to(self.device))
+        return self.prior_weight * losses.sum() * (len(z) / len(part))
+
+    def _prior_losses(self, u: Tensor, z: Tensor, part: Tensor) -> Tensor:
+        return self.network.prior_loss(u[part], z[part], self.height[part % len(self.height)])
+
+    def _chunks(self, slices: Tensor) -> tuple[Tensor, ...]:
+        return slices.to(self.device).split(CHUNK)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32).to(self.device)
 
 
 def slice_coupling(heights: np.ndarray) -> Tensor:

@@ -18,7 +18,7 @@ from .resources import resources_folder
 if TYPE_CHECKING:
     import torch
 
-    from .networks import VAE
+    from .networks import GAN, VAE
 
 CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
 TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
@@ -43,7 +43,7 @@ class Model:
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
         return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
 
-    def network(self, template: Template, device: torch.device) -> VAE:
+    def network(self, template: Template, device: torch.device) -> VAE | GAN:
         """The trained network in evaluation mode. Raises InputError if the weights were altered or do not fit.
 
         Args:
@@ -52,12 +52,13 @@ class Model:
         """
         import torch
 
-        from .networks import VAE
+        from .networks import GAN, VAE
 
         content = self._checked(WEIGHTS)
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            network = VAE(torch.from_numpy(template.support), self.card["latent"], self.card["kernel"])
+            kind = {"vae": VAE, "gan": GAN}[self.card["kind"]]
+            network = kind(torch.from_numpy(template.support), self.card["latent"], self.card["kernel"])
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except Exception as error:  # torch raises many kinds; every one means the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error

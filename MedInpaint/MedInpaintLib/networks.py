@@ -1,4 +1,8 @@
-"""The VAE: an encoder of masked slices and a decoder, linear in z and then refined, both told the slice's height."""
+"""The two kinds of model, VAE and GAN: they share the decoder, linear in z and then refined.
+
+Each says where the latent search starts and what makes a latent plausible: for the VAE an encoder of masked slices
+and ||u||^2, for the GAN a random start and a discriminator. All parts are told the slice's height.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,13 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8 and 1/16 of the slice's side
+CHANNELS = {  # by kernel, at 1/2, 1/4, 1/8 and 1/16 of the slice's side; a large kernel has fewer to be as quick
+    3: (24, 48, 96, 128),
+    7: (16, 32, 64, 64),
+}
 FEATURES = 32  # channels between the deepest convolutions and the latent
 HEIGHT_FEATURES = 16
+GREY, SPREAD = 0.4, 0.25  # of a slice's model intensities, about
 
 
 def height_features(height: Tensor) -> Tensor:
@@ -41,7 +49,7 @@ class Encoder(nn.Module):
 
     def __init__(self, size: tuple[int, int], latent: int, kernel: int):
         super().__init__()
-        c1, c2, c3, c4 = CHANNELS
+        c1, c2, c3, c4 = CHANNELS[kernel]
         self.blocks = nn.ModuleList(
             [
                 Block(8, c1, kernel),
@@ -108,7 +116,7 @@ class Refinement(nn.Module):
 
     def __init__(self, kernel: int):
         super().__init__()
-        c1, c2, c3, _ = CHANNELS
+        c1, c2, c3, _ = CHANNELS[kernel]
         self.down = nn.ModuleList([Block(4, c1, kernel), Block(c1, c2, kernel, 2), Block(c2, c3, kernel, 2)])
         self.up = nn.ModuleList([Block(c3 + c2, c2, kernel), Block(c2 + c1, c1, kernel)])
         self.out = nn.Conv2d(c1, 4, kernel, padding=kernel // 2)
@@ -148,6 +156,26 @@ def double(x: Tensor) -> Tensor:
     return nnf.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+class Discriminator(nn.Module):
+    """D(slice, height): the mean of its verdicts on overlapping parts of the slice (PatchGAN, Isola et al. 2017)."""
+
+    def __init__(self, kernel: int):
+        super().__init__()
+        c1, c2, c3, c4 = CHANNELS[kernel]
+        self.blocks = nn.ModuleList(
+            [Block(4, c1, kernel), Block(c1, c2, kernel, 2), Block(c2, c3, kernel, 2), Block(c3, c4, kernel)]
+        )
+        self.out = nn.Conv2d(c4, 1, 1)
+
+    def forward(self, image: Tensor, height: Tensor) -> Tensor:
+        """The log odds (n,) that slices (n, 1, h, w) at relative heights (n,) are real; a sigmoid makes them D."""
+        features = height_features(height)
+        x = nnf.pixel_unshuffle((image - GREY) / SPREAD, 2)
+        for block in self.blocks:
+            x = block(x, features)
+        return self.out(x).mean(dim=(1, 2, 3))
+
+
 class VAE(nn.Module):
     """A variational autoencoder of axial slices whose encoder sees the slice with a hole (Kingma & Welling 2014).
 
@@ -157,7 +185,53 @@ class VAE(nn.Module):
         kernel: side of the convolution kernels, 3 or 7.
     """
 
+    prior_weight = 0.1  # lambda, unless the user says otherwise
+    restarts = 1
+    bound = math.inf  # of every |u| in the search
+    judged = None  # slices whose prior is computed in a step: all
+
     def __init__(self, support: Tensor, latent: int, kernel: int):
         super().__init__()
         self.encoder = Encoder(tuple(support.shape), latent, kernel)
         self.decoder = Decoder(support, latent, kernel)
+
+    def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
+        """Latents (m, n, latent) to start from: the encoder's mean, then samples round it.
+
+        Args:
+            image, unknown: (n, 1, h, w), slices and where they are not known.
+            height: (n,).
+            noise: (m, n, latent), standard normal.
+        """
+        mean, log_variance = self.encoder(image, unknown, height)
+        return torch.cat([mean[None], mean + (0.5 * log_variance).exp() * noise[1:]])
+
+    def prior_loss(self, u: Tensor, z: Tensor, height: Tensor) -> Tensor:
+        """||u||^2 of each slice, (n,), from u (n, latent), the independent standard normal variables behind z."""
+        return (u**2).sum(1)
+
+
+class GAN(nn.Module):
+    """A generative adversarial network of axial slices (Goodfellow et al. 2014); its generator is the decoder.
+
+    Args:
+        support, latent, kernel: as for the VAE.
+    """
+
+    prior_weight = 0.1
+    restarts = 4
+    bound = 2.0
+    judged = 8  # the discriminator sees the refined slice, at ten times the cost of the linear path
+
+    def __init__(self, support: Tensor, latent: int, kernel: int):
+        super().__init__()
+        self.decoder = Decoder(support, latent, kernel)
+        self.discriminator = Discriminator(kernel)
+
+    def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
+        """Latents (m, n, latent) to start from: draws from the prior. Arguments as for the VAE."""
+        return noise
+
+    def prior_loss(self, u: Tensor, z: Tensor, height: Tensor) -> Tensor:
+        """log(1 - D(G(z))) of each slice, (n,) (Yeh et al. 2017, eq. 7), from z (n, latent)."""
+        return nnf.logsigmoid(-self.discriminator(self.decoder(z, height), height))

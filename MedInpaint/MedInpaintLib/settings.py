@@ -19,8 +19,9 @@ class Settings:
         device: "auto" takes CUDA, then Apple MPS, then the CPU.
         label: the mask's label that is the lesion; None takes every non-zero voxel.
         iterations: Adam steps of the latent optimisation at most (it stops early once settled).
-        restarts: latent starts; the one with the lowest loss is kept.
-        prior_weight: lambda of the prior loss.
+        restarts: latent starts, of which those with the lowest loss are kept; None: as many as suits the kind of model.
+        average: how many of the best starts the result is the mean of.
+        prior_weight: lambda of the prior loss; None: what suits the kind of model.
         window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh known pixels by how much of their window is hole (else all alike).
         prior: use the prior loss.
@@ -32,8 +33,9 @@ class Settings:
     device: str = "auto"
     label: int | None = None
     iterations: int = 40
-    restarts: int = 1
-    prior_weight: float = 0.1
+    restarts: int | None = None
+    average: int = 1
+    prior_weight: float | None = None
     window: int = 7
     weighting: bool = True
     prior: bool = True
@@ -47,9 +49,11 @@ class Settings:
             raise InputError(f"Unknown blending '{self.blending}': choose one of {', '.join(BLENDINGS)}.")
         if self.iterations < 0:
             raise InputError(f"The number of iterations must be 0 or more, not {self.iterations}.")
-        if self.restarts < 1:
+        if self.restarts is not None and self.restarts < 1:
             raise InputError(f"The number of restarts must be 1 or more, not {self.restarts}.")
-        if not 0 <= self.prior_weight < float("inf"):
+        if self.average < 1:
+            raise InputError(f"The number of starts to average must be 1 or more, not {self.average}.")
+        if self.prior_weight is not None and not 0 <= self.prior_weight < float("inf"):
             raise InputError(f"The prior weight must be a finite number of 0 or more, not {self.prior_weight}.")
         if self.window < 3 or self.window % 2 == 0:
             raise InputError(f"The context window must be an odd number of 3 pixels or more, not {self.window}.")

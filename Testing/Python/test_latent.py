@@ -95,7 +95,8 @@ def test_the_loss_is_the_weighted_difference_plus_the_prior(network, slices, cha
     weights = context_weights(slices.hole, slices.context, HEIGHTS, settings.window, settings.weighting)
     expected = (weights * np.abs(decoded(network, z, refined=False) - slices.image)).sum(axis=(1, 2))
     independent = torch.linalg.inv(slice_coupling(HEIGHTS)) @ z
-    expected += (settings.prior_weight if settings.prior else 0) * (independent**2).sum(1).numpy()
+    weight = (settings.prior_weight or network.prior_weight) if settings.prior else 0
+    expected += weight * (independent**2).sum(1).numpy()
     np.testing.assert_allclose(run(network, slices, settings).losses, expected, rtol=1e-5)
 
 

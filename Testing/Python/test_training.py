@@ -1,7 +1,6 @@
 """The training: its parts against closed forms, and a small run that learns, stops, and goes on as if it had not."""
 
 import json
-from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -16,15 +15,21 @@ from MedInpaintLib.slices import NEIGHBOURS
 from MedInpaintLib.training import template as templates
 from MedInpaintLib.training import validation
 from MedInpaintLib.training.augment import augmented, moved, random_holes
+from MedInpaintLib.training.gan import GANSettings, GANTrainer
 from MedInpaintLib.training.prepare import LEVELS, SliceData, load, save
 from MedInpaintLib.training.principal import fit_components, fitted_latents, without
 from MedInpaintLib.training.shape import in_one_shape
-from MedInpaintLib.training.vae import Trainer, VAESettings, train_vae, usable_slices
+from MedInpaintLib.training.trainer import train, usable_slices
+from MedInpaintLib.training.vae import VAESettings, VAETrainer
 from synthetic import rotation, volume
 
 HEIGHT, SIZE = 48, (48, 32)
 SUPPORT = torch.ones(SIZE, dtype=torch.bool)
 SETTINGS = VAESettings(latent=6, epochs=2, batch=16, learning_rate=0.1)  # few steps: a warm-up
+KINDS = {  # trainer and settings by kind of model
+    "vae": (VAETrainer, SETTINGS),
+    "gan": (GANTrainer, GANSettings(latent=6, epochs=2, batch=16, learning_rate=0.01)),
+}
 CPU = torch.device("cpu")
 SPACING = (3.0, 3.0, 3.0)
 
@@ -328,35 +333,76 @@ def test_the_start_does_not_know_left_from_right(data):
 # The training itself
 
 
-def loss_of(trainer):
-    """The loss of the same slices, the same holes and the same noise every time."""
-    state = trainer.generator.get_state()
-    trainer.generator.manual_seed(0)
-    with torch.no_grad():
-        reconstruction, divergence = trainer._losses(torch.arange(0, len(trainer.slices), 4))
-    trainer.generator.set_state(state)
-    return float(reconstruction + divergence)
-
-
-@pytest.fixture(scope="module")
-def trained(data):
-    """Two epochs without a stop, and the loss before and after them."""
-    trainer = Trainer(data, SETTINGS, CPU)
-    before = loss_of(trainer)
+@pytest.fixture(scope="module", params=KINDS)
+def trained(request, data):
+    """A trainer after two epochs without a stop, with its kind of model."""
+    kind, settings = KINDS[request.param]
+    trainer = kind(data, settings, CPU)
     for _ in range(2):
         trainer.run_epoch()
-    return trainer, before, loss_of(trainer)
+    return trainer
 
 
-def test_two_epochs_lower_the_loss(trained):
-    trainer, before, after = trained
-    assert after < 0.9 * before
-    assert [entry["epoch"] for entry in trainer.history] == [1, 2]
-    assert all(np.isfinite(list(entry.values())).all() for entry in trainer.history)
+def fresh(trained, data):
+    return type(trained)(data, trained.settings, CPU)
+
+
+def test_a_training_has_a_finite_loss_for_each_epoch(trained):
+    assert [entry["epoch"] for entry in trained.history] == [1, 2]
+    assert all(np.isfinite(list(entry.values())).all() for entry in trained.history)
+
+
+def test_two_epochs_lower_a_vaes_loss(data):
+    def loss():
+        """Of the same slices, the same holes and the same noise every time."""
+        state = trainer.generator.get_state()
+        trainer.generator.manual_seed(0)
+        some = torch.arange(0, len(trainer.slices), 4)
+        slices = trainer.slices[some][:, None].float() / LEVELS
+        with torch.no_grad():
+            losses = trainer.losses(slices, trainer.heights[some], trainer.own[trainer.subjects[some]])
+        trainer.generator.set_state(state)
+        return float(sum(losses))
+
+    trainer = VAETrainer(data, SETTINGS, CPU)
+    before = loss()
+    for _ in range(2):
+        trainer.run_epoch()
+    assert loss() < 0.9 * before
+
+
+def test_the_discriminator_learns_to_tell_real_slices_from_generated_ones(data):
+    kind, settings = KINDS["gan"]
+    trainer = kind(data, replace(settings, learning_rate=3e-3), CPU)
+    trainer.deceiving.step = lambda: None  # a generator that stays as it is
+    for _ in range(4):
+        trainer.run_epoch()
+    assert trainer.history[0]["discriminator"] == pytest.approx(2 * np.log(2), abs=0.3)  # it knows nothing yet
+    assert trainer.history[-1]["discriminator"] < trainer.history[0]["discriminator"] - 0.1
+    assert trainer.history[-1]["generator"] > trainer.history[0]["generator"]
+
+
+def test_a_generator_learns_what_a_fixed_discriminator_takes_for_real(data):
+    kind, settings = KINDS["gan"]
+    trainer = kind(data, settings, CPU)
+    trainer.run_epoch()
+    trainer.detecting.step = lambda: None
+    for _ in range(3):
+        trainer.run_epoch()
+    assert trainer.history[-1]["generator"] < trainer.history[0]["generator"]
+
+
+def test_a_gan_is_shipped_with_the_running_average_of_its_generator(data):
+    kind, settings = KINDS["gan"]
+    trainer = kind(data, settings, CPU)
+    trainer.run_epoch()
+    shipped, last = (network.decoder.refinement.out.weight for network in (trainer.trained(), trainer.network))
+    assert torch.equal(shipped, trainer.average.module.out.weight)
+    assert 0 < shipped.norm() != last.norm()
 
 
 def test_an_epoch_sees_every_slice_once_and_four_of_a_height_together(trained):
-    trainer = trained[0]
+    trainer = trained
     order = trainer._order()
     assert len(order.unique()) == len(order) > len(trainer.slices) - 4
     assert not torch.equal(order, trainer._order())
@@ -365,30 +411,28 @@ def test_an_epoch_sees_every_slice_once_and_four_of_a_height_together(trained):
 
 
 def test_training_leaves_the_linear_path_as_it_was_fitted(data, trained):
-    fresh = Trainer(data, SETTINGS, CPU).network.decoder
-    trained = trained[0].network.decoder
-    for name, tensor in fresh.linear.state_dict().items():
-        assert torch.equal(tensor, trained.linear.state_dict()[name]), name
-    assert not torch.equal(fresh.refinement.out.weight, trained.refinement.out.weight)
+    before, after = fresh(trained, data).network.decoder, trained.network.decoder
+    for name, tensor in before.linear.state_dict().items():
+        assert torch.equal(tensor, after.linear.state_dict()[name]), name
+    assert not torch.equal(before.refinement.out.weight, after.refinement.out.weight)
 
 
 def test_a_training_that_was_stopped_ends_with_the_same_weights(data, trained, tmp_path):
-    whole, *_ = trained
     checkpoint = tmp_path / "model.checkpoint"
-    stopped = Trainer(data, SETTINGS, CPU)
+    stopped = fresh(trained, data)
     stopped.run_epoch()
     stopped.save(checkpoint)
     torch.manual_seed(99)  # another process is in another random state
-    resumed = Trainer(data, SETTINGS, CPU)
+    resumed = fresh(trained, data)
     resumed.resume(checkpoint)
     assert resumed.epoch == 1
     resumed.run_epoch()
-    for name, tensor in whole.network.state_dict().items():
-        assert torch.equal(resumed.network.state_dict()[name], tensor), name
-    assert resumed.history == whole.history
+    for name, tensor in trained.trained().state_dict().items():
+        assert torch.equal(resumed.trained().state_dict()[name], tensor), name
+    assert resumed.history == trained.history
 
-    for change in ({"epochs": 3}, {"kl_weight": 0.5}, {"seed": 1}):
-        stopped.settings = replace(SETTINGS, **change)
+    for change in ({"epochs": 3}, {"learning_rate": 0.5}, {"seed": 1}):
+        stopped.settings = replace(trained.settings, **change)
         with pytest.raises(InputError, match="other settings"):
             stopped.resume(checkpoint)
 
@@ -397,52 +441,57 @@ def test_a_damaged_checkpoint_is_refused(data, tmp_path):
     checkpoint = tmp_path / "model.checkpoint"
     checkpoint.write_bytes(b"rubbish")
     with pytest.raises(InputError, match=r"model\.checkpoint cannot be read"):
-        Trainer(data, SETTINGS, CPU).resume(checkpoint)
+        VAETrainer(data, SETTINGS, CPU).resume(checkpoint)
 
 
 def test_the_tuning_subjects_are_never_trained_on(data, trained):
-    trainer, *_ = trained
-    seen = {bytes(image) for image in trainer.slices.numpy().reshape(len(trainer.slices), -1)}
+    seen = {bytes(image) for image in trained.slices.numpy().reshape(len(trained.slices), -1)}
     held_out = {bytes(image) for image in usable_slices(data.slices[data.tuning])[0].numpy().reshape(-1, 48 * 32)}
     assert seen
     assert held_out
     assert not seen & held_out
 
 
-def test_the_learning_rate_warms_up_then_falls_to_nothing(trained):
-    trainer = copy(trained[0])
-    trainer.settings = replace(SETTINGS, epochs=1000)
+def test_the_learning_rate_warms_up_then_falls_to_nothing(data, trained):
+    trainer = fresh(trained, data)
+    trainer.settings = replace(trained.settings, epochs=1000)
     last = 1000 * trainer.steps
     rates = []
     for step in range(0, last + 1, 10):
         trainer._set_learning_rate(step)
-        rates.append(trainer.optimiser.param_groups[0]["lr"])
-    network = np.array(rates)
-    peak = network.argmax() * 10
-    assert 180 <= peak <= 220
-    assert network.max() == pytest.approx(SETTINGS.learning_rate, rel=0.05)
-    assert network[0] == pytest.approx(SETTINGS.learning_rate / 200)
-    assert network[-1] == pytest.approx(0, abs=1e-9)
+        rates.append([part.param_groups[0]["lr"] for part in trainer.parts.values() if hasattr(part, "param_groups")])
+    for rate in np.transpose(rates):
+        assert 180 <= rate.argmax() * 10 <= 220
+        assert rate.max() == pytest.approx(trained.settings.learning_rate, rel=0.05)
+        assert rate[0] == pytest.approx(trained.settings.learning_rate / 200)
+        assert rate[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_trained_model_is_saved_with_its_card_and_its_checkpoint_guards_it(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", KINDS)
+def test_a_trained_model_is_saved_with_its_card_and_its_checkpoint_guards_it(data, tmp_path, monkeypatch, name):
     monkeypatch.setattr(validation, "CASES", 1)
+    kind, settings = KINDS[name]
     save(data, tmp_path / "slices.npz")
     output = tmp_path / "model"
-    settings = replace(SETTINGS, epochs=1, batch=64)
-    model = train_vae(tmp_path / "slices.npz", output, settings, "cpu", resume=False)
+    settings = replace(settings, epochs=1, batch=64, kernel=7)
+    model = train(kind, tmp_path / "slices.npz", output, settings, "cpu", resume=False)
     card = json.loads((output / "card.json").read_text())
     assert card == find_model(str(output)).card == model.card
-    assert (card["latent"], card["epochs"]) == (6, 1)
+    assert (card["kind"], card["kernel"], card["latent"], card["epochs"]) == (name, 7, 6, 1)
+    assert card["command"] == f"medinpaint train {name} --kernel 7"
     assert card["data"] == data.source
     assert card["training_subjects"] == data.names(tuning=False)
     assert card["validation"]["subjects"] == data.names(tuning=True)
     assert all(np.isfinite(value) for value in card["validation"]["psnr_by_radius"].values())
     assert model.network(model.template(), CPU).decoder(torch.zeros(1, 6), torch.tensor([0.5])).shape == (1, 1, *SIZE)
 
+    grid = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "samples.png")))
+    assert grid.shape == (4 * SIZE[0], 6 * SIZE[1])
+    assert grid.max() > 100  # there is a brain
+
     (tmp_path / "model.checkpoint").write_bytes(b"of an earlier run")
     with pytest.raises(InputError, match="--resume"):
-        train_vae(tmp_path / "slices.npz", output, settings, "cpu", resume=False)
+        train(kind, tmp_path / "slices.npz", output, settings, "cpu", resume=False)
 
 
 # The figures

@@ -9,7 +9,7 @@ import numpy as np
 from ..blending import poisson_blend
 from ..evaluation.metrics import brain_range, psnr
 from ..latent import search
-from ..networks import VAE
+from ..networks import GAN, VAE
 from ..settings import Settings
 from ..slices import Slices, searched_heights
 from .prepare import SliceData
@@ -18,7 +18,7 @@ RADII = (5.0, 10.0, 20.0)  # mm
 CASES = 1  # holes a subject and radius
 
 
-def validate(network: VAE, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None) -> dict:
+def validate(network: VAE | GAN, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None) -> dict:
     """Median in-hole PSNR (dB, range = 99.5th percentile of the brain) by radius in mm, and the case count."""
     spacing = data.template.image.GetSpacing()[0]
     brains = data.brains(tuning=True)
@@ -53,7 +53,7 @@ def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) ->
     return ball(*max(centres, key=lambda centre: tissue[ball(*centre)].mean()))
 
 
-def _score(network: VAE, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
+def _score(network: VAE | GAN, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
     slices = model_space_slices(brain, hole)
     source = np.zeros_like(brain)
     source[slices.heights] = search(network, slices, len(brain), settings, lambda *_: None).slices

@@ -1,0 +1,90 @@
+"""`medinpaint train gan`: the generative adversarial network's losses."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..networks import GAN
+from .augment import augmented
+from .prepare import SliceData
+from .trainer import Trainer, TrainingSettings
+
+DECAY = 0.998  # a step, of the running average of the generator
+R1 = 0.05  # weight of the discriminator's squared gradient at real slices
+R1_EVERY = 4  # steps: the penalty is lazy (Karras et al., StyleGAN2, CVPR 2020)
+
+
+@dataclass(frozen=True)
+class GANSettings(TrainingSettings):
+    """How a GAN is trained."""
+
+    epochs: int = 12
+
+
+class GANTrainer(Trainer):
+    """A GAN in training. Only the refinement learns to deceive: the linear path is fixed, as in the VAE.
+
+    Real and generated slices go through the same augmentation before they are judged, lest the discriminator learn
+    48 brains by heart (Zhao et al., Differentiable Augmentation, NeurIPS 2020). Its gradient at real slices is
+    penalised (R1, Mescheder et al., ICML 2018).
+    """
+
+    kind = "gan"
+    settings: GANSettings
+
+    def __init__(self, data: SliceData, settings: GANSettings, device: torch.device):
+        super().__init__(data, settings, device)
+        refinement, discriminator = self.network.decoder.refinement, self.network.discriminator
+        self.average = AveragedModel(refinement, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self.deceiving = self.adam(refinement.parameters(), (0.5, 0.99))
+        self.detecting = self.adam(discriminator.parameters(), (0.5, 0.99))
+        self.turn = 0
+        self.parts = {
+            "network": self.network,
+            "average": self.average,
+            "deceiving": self.deceiving,
+            "detecting": self.detecting,
+        }
+
+    def untrained(self, support: Tensor) -> GAN:
+        """The network before its training."""
+        return GAN(support, self.settings.latent, self.settings.kernel)
+
+    def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
+        """One step of the discriminator, then one of the generator; returns their cross-entropies, nats a slice."""
+        decoder = self.network.decoder
+        generated = decoder(self.draw(len(slices), self.settings.latent, normal=True), height)
+        real = augmented(slices, self.generator).requires_grad_(self.turn % R1_EVERY == 0)
+        odds = self.network.discriminator(real, height)
+        discriminator = nnf.softplus(-odds).mean() + nnf.softplus(self._odds(generated.detach(), height)).mean()
+        penalty = 0.0
+        if real.requires_grad:
+            gradient = torch.autograd.grad(odds.sum(), real, create_graph=True)[0]
+            penalty = 0.5 * R1 * R1_EVERY * gradient.square().flatten(1).sum(1).mean()
+        self._descend(self.detecting, discriminator + penalty)
+        self.turn += 1
+
+        generator = nnf.softplus(-self._odds(generated, height)).mean()
+        self._descend(self.deceiving, generator)
+        self.average.update_parameters(decoder.refinement)
+        return {"generator": generator.item(), "discriminator": discriminator.item()}
+
+    def _odds(self, slices: Tensor, height: Tensor) -> Tensor:
+        return self.network.discriminator(augmented(slices, self.generator), height)
+
+    def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    def trained(self) -> GAN:
+        """The network with the running average of its generator, which wavers less from step to step."""
+        network = copy.deepcopy(self.network)
+        network.decoder.refinement.load_state_dict(self.average.module.state_dict())
+        return network

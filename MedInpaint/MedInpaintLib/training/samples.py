@@ -1,0 +1,28 @@
+"""What a model thinks brains look like: slices decoded from draws of the prior."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..networks import GAN, VAE
+
+BRAINS = 4  # rows
+HEIGHTS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)  # columns
+SAMPLES = "samples.png"
+WHITE = 1.0  # model intensity
+
+
+def save_samples(network: VAE | GAN, latent: int, folder: Path) -> None:
+    """Write a picture of made-up brains into a model's folder: a row per z from N(0, 1), slices from low to high."""
+    device = next(network.parameters()).device
+    z = torch.randn((BRAINS, latent), generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.no_grad():
+        rows = [network.decoder(one.expand(len(HEIGHTS), -1), torch.tensor(HEIGHTS, device=device)) for one in z]
+    slices = torch.stack(rows)[:, :, 0].cpu().numpy()  # the first row of pixels is the front of the head
+    grid = np.concatenate([np.concatenate(list(row), axis=1) for row in slices], axis=0)
+    grey = (255 * np.clip(grid / WHITE, 0, 1)).round().astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(grey), str(folder / SAMPLES), useCompression=True)

@@ -1,0 +1,235 @@
+"""What every training shares: the slices, the fixed linear path, the epochs, the checkpoint and the model's card."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ..errors import InputError
+from ..files import replacing
+from ..latent import choose_device
+from ..models import Model, save_model
+from ..networks import GAN, VAE
+from ..slices import INTENSITY_RULE
+from .prepare import LEVELS, SliceData, load
+from .principal import fit_components
+from .samples import save_samples
+from .shape import in_one_shape
+from .validation import validate
+
+LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
+WARM_UP = 200  # steps over which the learning rate rises
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    Attributes:
+        kernel: side of the convolution kernels, 3 or 7.
+        latent: size of z.
+        epochs: passes over the training slices.
+        batch: slices a step.
+        learning_rate: Adam's highest rate; it rises over the first 200 steps and falls to 0 along a cosine.
+        seed: of every random draw.
+    """
+
+    kernel: int = 3
+    latent: int = 100
+    epochs: int = 6
+    batch: int = 16
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+def train(
+    kind: type[Trainer], data_file: Path, output: Path, settings: TrainingSettings, device: str, resume: bool
+) -> Model:
+    """Train a model and write its folder.
+
+    Args:
+        kind: VAETrainer or GANTrainer.
+        data_file: slice file of `medinpaint train prepare`.
+        output: the model's folder; a checkpoint lies beside it (output + ".checkpoint") until the end of training.
+        settings: of the training.
+        device: "auto", "cpu", "cuda" or "mps".
+        resume: go on from the checkpoint if there is one; else a checkpoint that is there is an error.
+    """
+    from tqdm import tqdm
+
+    data = load(data_file)
+    checkpoint = output.with_name(output.name + ".checkpoint")
+    if checkpoint.exists() and not resume:
+        raise InputError(f"There is a checkpoint {checkpoint.name}: add --resume to go on from it, or delete it.")
+    trainer = kind(data, settings, choose_device(device))
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+    with tqdm(total=settings.epochs, initial=trainer.epoch, unit="epoch") as bar:
+        while trainer.epoch < settings.epochs:
+            bar.set_postfix(trainer.run_epoch())
+            trainer.save(checkpoint)
+            bar.update()
+    return trainer.export(output, data)
+
+
+class Trainer(ABC):
+    """A model in training: its state is all that a checkpoint holds.
+
+    A kind of model adds its losses, in `step`.
+    """
+
+    kind: str  # the model's, on its card and in the command
+    network: VAE | GAN
+    parts: dict[str, nn.Module | Adam]  # what has a state that a checkpoint keeps
+
+    def __init__(self, data: SliceData, settings: TrainingSettings, device: torch.device):
+        self.settings, self.device = settings, device
+        torch.manual_seed(settings.seed)
+        self.spacing = data.template.image.GetSpacing()[0]
+        self.network = self.untrained(torch.from_numpy(data.template.support))
+        brains = in_one_shape(data.brains(tuning=False), device)
+        self.own = fit_components(self.network.decoder.linear, brains)
+        self.network.decoder.linear.requires_grad_(False)
+        self.network.to(device, memory_format=torch.channels_last)
+        self.slices, self.heights, self.subjects = usable_slices((brains * LEVELS).round().astype(np.uint8))
+        self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.epoch, self.seconds, self.history = 0, 0.0, []
+
+    @abstractmethod
+    def untrained(self, support: Tensor) -> VAE | GAN:
+        """The network before its training, of bool (h, w), the pixels where brains can be."""
+
+    @abstractmethod
+    def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
+        """One step of the optimisers; returns the losses by name.
+
+        Args:
+            slices: (n, 1, h, w), model intensities, in one shape.
+            height: (n,), relative.
+            own: (n, latent, 2), their brains' own directions in z.
+        """
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return len(self.slices) // self.settings.batch
+
+    def run_epoch(self, progress: Callable[[float], None] = lambda fraction: None) -> dict[str, float]:
+        """One pass over the slices; returns its mean losses."""
+        started, sums = time.perf_counter(), {}
+        order = self._order()
+        self.network.train()
+        for step in range(self.steps):
+            chosen = order[step * self.settings.batch : (step + 1) * self.settings.batch]
+            slices = self.slices[chosen].to(self.device)[:, None].float() / LEVELS
+            own = self.own[self.subjects[chosen]].to(self.device)
+            self._set_learning_rate(self.epoch * self.steps + step)
+            for name, loss in self.step(slices, self.heights[chosen].to(self.device), own).items():
+                sums[name] = sums.get(name, 0.0) + loss
+            progress((step + 1) / self.steps)
+        self.epoch += 1
+        self.seconds += time.perf_counter() - started
+        losses = {name: float(f"{total / self.steps:.4g}") for name, total in sums.items()}
+        self.history.append({"epoch": self.epoch, **losses})
+        return losses
+
+    def _order(self) -> Tensor:
+        """A random order of the slices in which four of one height follow each other: they share a linear basis."""
+        by_height = torch.argsort(self.heights + 1e-4 * torch.rand(len(self.heights), generator=self.generator))
+        groups = by_height[: len(by_height) // 4 * 4].view(-1, 4)
+        return groups[torch.randperm(len(groups), generator=self.generator)].flatten()
+
+    def draw(self, *shape: int, normal: bool = False) -> Tensor:
+        """Random numbers, the same on every device: normal of this shape, or uniform (n, 1, 1, 1)."""
+        if normal:
+            return torch.randn(shape, generator=self.generator).to(self.device)
+        return torch.rand(*shape, 1, 1, 1, generator=self.generator).to(self.device)
+
+    def adam(self, parameters: Iterable[nn.Parameter], momentum: tuple[float, float]) -> Adam:
+        """An optimiser whose learning rate follows the schedule."""
+        return Adam(parameters, betas=momentum)
+
+    def _set_learning_rate(self, step: int) -> None:
+        done = step / (self.settings.epochs * self.steps)
+        rate = self.settings.learning_rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + np.cos(np.pi * done))
+        for part in self.parts.values():
+            if isinstance(part, Adam):
+                part.param_groups[0]["lr"] = float(rate)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, complete or not at all."""
+        with replacing(path) as temporary:
+            torch.save(
+                {
+                    "settings": json.dumps(asdict(self.settings)),
+                    "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                    "generator": self.generator.get_state(),
+                    "epoch": self.epoch,
+                    "seconds": self.seconds,
+                    "history": self.history,
+                },
+                temporary,
+            )
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises InputError if it is damaged or was made with other settings."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds; every one means the same to the user
+            raise InputError(f"The checkpoint {path.name} cannot be read: delete it and train anew.") from error
+        if json.loads(state["settings"]) != asdict(self.settings) or state["parts"].keys() != self.parts.keys():
+            raise InputError(f"{path.name} was made with other settings: give the same ones, or another output.")
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.generator.set_state(state["generator"])
+        self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
+
+    def trained(self) -> VAE | GAN:
+        """The network that is shipped."""
+        return self.network
+
+    def export(self, folder: Path, data: SliceData) -> Model:
+        """Write the model's folder, with samples from its prior and its figures on the tuning subjects."""
+        network = self.trained()
+        network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
+        network.requires_grad_(False).eval()
+        started = time.perf_counter()
+        validation = validate(network, data)
+        training = data.names(tuning=False)
+        card = {
+            "kind": self.kind,
+            "kernel": self.settings.kernel,
+            "latent": self.settings.latent,
+            "grid": {"size": data.template.image.GetSize(), "spacing_mm": data.template.image.GetSpacing()},
+            "intensity": INTENSITY_RULE,
+            "template": f"average of {len(training)} aligned training brains, left-right symmetric",
+            "data": data.source,
+            "training_subjects": training,
+            "command": f"medinpaint train {self.kind} --kernel {self.settings.kernel}",
+            "settings": asdict(self.settings),
+            "epochs": self.epoch,
+            "training_minutes": round(self.seconds / 60, 1),
+            "device": self.device.type,
+            "history": self.history,
+            "validation": {**validation, "seconds": round(time.perf_counter() - started, 1)},
+        }
+        model = save_model(folder, network.state_dict(), data.template, card)
+        save_samples(network, self.settings.latent, model.folder)
+        return model
+
+
+def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Slices with brain, uint8 (n, h, w), their relative heights (n,) and subjects (n,) from (subjects, z, h, w)."""
+    enough = (brains > 0).mean(axis=(2, 3)) > LEAST_BRAIN
+    heights = np.broadcast_to(np.linspace(0, 1, brains.shape[1], dtype=np.float32), enough.shape)
+    return torch.from_numpy(brains[enough]), torch.from_numpy(heights[enough].copy()), torch.tensor(enough.nonzero()[0])
