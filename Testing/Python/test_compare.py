@@ -1,60 +1,36 @@
 """The evaluation: fair cases, whole tables, right summaries. On a synthetic brain of 4 mm voxels."""
 
 import argparse
-import csv
-from dataclasses import astuple, fields, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from brains import SHAPE, SPACING, six_brains, tuning_scan
+from MedInpaintLib import latent
 from MedInpaintLib.alignment import Alignment, Template
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation import compare, fills
 from MedInpaintLib.evaluation.cases import Hole, Lesions, cut_out, draw_hole, read_lesions, read_subject, scan_to_scan
-from MedInpaintLib.evaluation.tables import Row, append_row, read_rows, summary
+from MedInpaintLib.evaluation.judge import judge
+from MedInpaintLib.evaluation.tables import read_rows
 from MedInpaintLib.image import like
 from MedInpaintLib.settings import Settings
-from MedInpaintLib.training.prepare import LEVELS, SliceData, save
+from MedInpaintLib.training.prepare import save
 from scipy import ndimage
 
-SHAPE, SPACING = (36, 44, 36), 4.0
-TIMES = ("preparation", "seconds")
-
-
-def image_of(array):
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing([SPACING] * 3)
-    image.SetOrigin([-SPACING * (n - 1) / 2 for n in array.shape[::-1]])
-    return image
+MEASURED_ANEW = ("preparation", "seconds", "memory", "slice_psnr", "brats_mse", "brats_psnr", "brats_ssim")
 
 
 @pytest.fixture(scope="module")
 def data():
-    """Six brains that share their anatomy and differ smoothly."""
-    rng = np.random.default_rng(0)
-    centred = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
-    brain = (centred**2).sum(axis=0) < 0.64
-
-    def smooth(sigma):
-        field = ndimage.gaussian_filter(rng.standard_normal(SHAPE), sigma)
-        return field / field.std()
-
-    anatomy = 0.6 + 0.15 * smooth(2)
-    brains = np.stack([np.clip(anatomy + 0.05 * smooth(3), 0.1, 1.2) * brain for _ in range(6)])
-    template = Template(image_of(brains.mean(axis=0).astype(np.float32)), image_of(brain.astype(np.uint8)))
-    names = [f"sub-{n}" for n in range(6)]
-    return SliceData(np.rint(brains * LEVELS).astype(np.uint8), names, np.arange(6) == 5, template, source={})
+    return six_brains()
 
 
 @pytest.fixture(scope="module")
 def scan_file(data, tmp_path_factory):
-    """The tuning brain as an integer scan, turned and shifted."""
-    pose = sitk.Euler3DTransform((0, 0, 0), 0.1, 0.03, -0.05, (6, -5, 4))
-    scan = sitk.Resample(image_of(data.brains(tuning=True)[0]), pose, sitk.sitkLinear) * 1000
-    path = tmp_path_factory.mktemp("scans") / "sub-5_T1w.nii.gz"
-    sitk.WriteImage(sitk.Cast(scan, sitk.sitkInt16), str(path))
-    return path
+    return tuning_scan(tmp_path_factory.mktemp("scans") / "group")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +43,9 @@ def hole(subject):
     return draw_hole("ellipsoid14", 0, subject, None, seed=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def baselines(data):
-    return fills.all_fills(data, [], Settings())
+    return fills.baselines(data, Settings())
 
 
 @pytest.fixture
@@ -99,7 +75,7 @@ def twins(data, subject, hole):
     return cases
 
 
-@pytest.mark.parametrize("name", ["harmonic", "mean", "linear"])
+@pytest.mark.parametrize("name", ["harmonic", "biharmonic", "telea", "mean", "linear"])
 def test_the_truth_in_the_hole_changes_no_fill_and_what_is_beside_it_does(baselines, case, twins, name):
     fill, other_truth, other_rim = (baselines[name](each) for each in (case, *twins))
     assert np.array_equal(fill, other_truth)
@@ -107,13 +83,13 @@ def test_the_truth_in_the_hole_changes_no_fill_and_what_is_beside_it_does(baseli
 
 
 def test_the_linear_model_comes_closer_to_the_truth_than_the_harmonic_fill(baselines, subject, hole, case):
-    linear, harmonic = (compare.judge(subject, hole, case, n, baselines[n], 0.0)[0] for n in ("linear", "harmonic"))
+    linear, harmonic = (judge(subject, hole, case, n, baselines[n], 0.0)[0] for n in ("linear", "harmonic"))
     assert linear.psnr > harmonic.psnr + 1
 
 
 def test_a_fill_is_measured_as_rounded_to_the_scans_type(subject, hole, case):
     truth = sitk.GetArrayFromImage(subject.scan)[hole.voxels]
-    row, voxels = compare.judge(subject, hole, case, "nearly", lambda case: truth + 0.4, 1.5)
+    row, voxels = judge(subject, hole, case, "nearly", lambda case: truth + 0.4, 1.5)
     assert row.psnr == float("inf")
     assert row.preparation == 1.5
     assert voxels.dtype == np.int16
@@ -124,7 +100,7 @@ def test_a_fill_is_measured_as_rounded_to_the_scans_type(subject, hole, case):
 def test_voxels_changed_outside_the_hole_are_counted(subject, hole, case):
     wider = replace(case, hole=ndimage.binary_dilation(hole.voxels) & subject.brain)
     counts = [
-        compare.judge(subject, hole, each, "one", lambda case: np.ones(case.hole.sum()), 0.0)[0].changed_outside
+        judge(subject, hole, each, "one", lambda case: np.ones(case.hole.sum()), 0.0)[0].changed_outside
         for each in (case, wider)
     ]
     assert counts == [0, wider.hole.sum() - hole.voxels.sum()]
@@ -206,7 +182,7 @@ def test_each_lesion_mask_is_used_once_before_any_is_used_again(subject):
 
 
 def table_without_times(folder):
-    return [replace(row, **dict.fromkeys(TIMES, 0.0)) for row in read_rows(folder / "cases.csv")]
+    return [replace(row, **dict.fromkeys(MEASURED_ANEW, 0.0)) for row in read_rows(folder / "cases.csv")]
 
 
 def test_an_interrupted_run_goes_on_and_makes_the_same_table(data, scan_file, baselines, tmp_path):
@@ -226,66 +202,20 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_table(data, scan_file, ba
         called.clear()
         folder.mkdir(exist_ok=True)
         given = {name: counted(name, fail_at) for name in ("harmonic", "mean")}
-        compare.compare(plan, given, data.template, None, 0, folder)
+        compare.compare(plan, {"ellipsoid8": given}, data.template, None, 0, folder)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", fail_at=4)
-    assert not (tmp_path / "a" / "summary.md").exists()
+    assert len(read_rows(tmp_path / "a" / "cases.csv")) == 3
     run(tmp_path / "a")
     assert called == ["mean"]
     run(tmp_path / "b")
     assert called == ["harmonic", "mean"] * 2
     assert table_without_times(tmp_path / "a") == table_without_times(tmp_path / "b")
-    pictures = [(tmp_path / f / "pictures" / "sub-5_T1w_ellipsoid8_1.png").read_bytes() for f in "ab"]
+    pictures = [(tmp_path / f / "pictures" / "group_sub-5_T1w_ellipsoid8_1.png").read_bytes() for f in "ab"]
     assert pictures[0] == pictures[1]
     run(tmp_path / "a")
     assert called == []
-
-
-def row(**given):
-    numbers = {field.name: 1 if field.type == "int" else 1.0 for field in fields(Row) if field.type != "str"}
-    words = {"scan": "s", "kind": "k", "shape": "", "fill": "f"}
-    return Row(**{**numbers, **words, "changed_outside": 0, **given})
-
-
-def test_a_row_that_was_cut_off_is_dropped_and_the_table_goes_on(tmp_path):
-    path = tmp_path / "cases.csv"
-    rows = [row(index=n, psnr=20.25 + n) for n in range(3)]
-    for each in rows[:2]:
-        append_row(path, each)
-    path.write_text(path.read_text()[:-6])
-    assert read_rows(path) == rows[:1]
-    append_row(path, rows[2])
-    assert read_rows(path) == [rows[0], rows[2]]
-
-
-def test_the_summary_gives_numpys_medians_and_paired_differences(tmp_path):
-    rng = np.random.default_rng(0)
-    psnr = {"harmonic": rng.uniform(15, 20, 7), "linear": rng.uniform(18, 22, 7), "vae3": rng.uniform(17, 24, 7)}
-    path = tmp_path / "cases.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Row)])
-        for name, values in psnr.items():
-            for index in rng.permutation(7):  # pairs are found by case, not by order
-                writer.writerow(astuple(row(fill=name, index=index, psnr=values[index], ssim=values[index] / 30)))
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in summary(read_rows(path)).splitlines()]
-    for name, values in psnr.items():
-        low, middle, high = np.percentile(values, [25, 50, 75])
-        shown = next(line for line in lines if line[:2] == [name, "7"])
-        assert shown[2] == f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-    for name, reference in (("vae3", "harmonic"), ("vae3", "linear"), ("linear", "harmonic")):
-        difference = psnr[name] - psnr[reference]
-        shown = next(line for line in lines if line[:2] == [name, reference])
-        assert shown[2:] == [
-            "7", f"{np.median(difference):+.2f}", f"{np.median(difference) / 30:+.3f}",
-            str((difference < 0).sum()), f"{difference.min():+.2f}",
-        ]  # fmt: skip
-
-
-def test_the_summary_says_what_was_changed_outside_and_where_geometry_differs():
-    rows = [row(index=1, changed_outside=3), row(index=2, same_geometry=0), row(index=3, same_type=0), row(index=4)]
-    assert "outside the holes: 3. Geometry and type identical: 2 of 4." in summary(rows)
 
 
 def test_the_command_writes_table_summary_and_pictures(options, capsys):
@@ -293,11 +223,11 @@ def test_the_command_writes_table_summary_and_pictures(options, capsys):
     assert compare.run(args) == 0
     rows = read_rows(args.output / "cases.csv")
     assert [(row.case, row.fill) for row in rows] == [
-        ("sub-5_T1w_ellipsoid8_0", name) for name in ("harmonic", "mean", "linear")
+        ("group_sub-5_T1w_ellipsoid8_0", name) for name in ("harmonic", "biharmonic", "telea", "mean", "linear")
     ]
     assert all((row.changed_outside, row.same_geometry, row.same_type) == (0, 1, 1) for row in rows)
     assert (args.output / "summary.md").read_text() in capsys.readouterr().out
-    assert (args.output / "pictures" / "sub-5_T1w_ellipsoid8_0.png").stat().st_size > 10_000
+    assert (args.output / "pictures" / "group_sub-5_T1w_ellipsoid8_0.png").stat().st_size > 10_000
 
     with pytest.raises(InputError, match=r"another experiment \(seed\)"):
         compare.run(options("--holes", "ellipsoid8", "--seed", "1"))
@@ -310,7 +240,10 @@ def test_the_command_writes_table_summary_and_pictures(options, capsys):
         (["--holes", "ellipsoid"], "no hole 'ellipsoid'"),
         (["--holes", "ellipsoid8,"], "no hole ''"),
         (["--holes", "ellipsoid8", "--cases-per-scan", "0"], "--cases-per-scan"),
-        (["--holes", "ellipsoid8", "--scans", "a/s.nii", "b/s.nii.gz"], "same file name"),
+        (["--holes", "ellipsoid8", "--scans", "a/s.nii", "a/s.nii.gz"], "same file name"),
+        (["--holes", "square51"], "1 to 50 percent"),
+        (["--holes", "square25mm"], "no hole 'square25mm'"),
+        (["--holes", "ellipsoid8", "--ablations", "square25"], "not among --holes"),
         (["--holes", "ellipsoid8", "--model", "nothing"], "no model 'nothing'"),
     ],
 )
@@ -321,15 +254,82 @@ def test_wrong_usage_is_refused_before_anything_is_written(options, given, messa
     assert not args.output.exists()
 
 
-def test_a_model_of_another_space_is_refused(data, monkeypatch):
-    other = SimpleNamespace(name="other", template=lambda: Template(data.template.image[:-2], data.template.brain))
-    monkeypatch.setattr(fills, "find_model", lambda name: other)
+def test_a_model_of_another_space_is_refused(data, tmp_path):
+    other = Template(data.template.image[:-2], data.template.brain)
+    model = SimpleNamespace(name="other", folder=tmp_path, template=lambda: other)
     with pytest.raises(InputError, match="trained on other slices"):
-        fills.all_fills(data, ["other"], Settings())
+        fills.model_fills([model], data.template, Settings())
+
+
+@pytest.fixture
+def searched(data, tmp_path, monkeypatch):
+    """A model whose search finds the mean brain; its fills, those of its ablations, and the settings of each search."""
+    settings = []
+
+    def search(network, slices, count, given, progress):
+        settings.append(given)
+        return SimpleNamespace(slices=data.brains(tuning=False).mean(axis=0)[slices.heights])
+
+    monkeypatch.setattr(latent, "search", search)
+    model = SimpleNamespace(
+        name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda template, device: None
+    )
+    return *fills.model_fills([model], data.template, Settings()), settings
+
+
+def test_a_model_is_searched_without_prior_and_weighting_and_once_for_both_blendings(searched, case, baselines):
+    full, ablated, settings = searched
+    made = {name: fill(case) for name, fill in (full | ablated).items()}
+    assert list(made) == ["vae3", "vae3 no prior", "vae3 unweighted", "vae3 no blending"]
+    assert [(one.prior, one.weighting) for one in settings] == [(True, True), (False, True), (True, False)]
+    assert np.array_equal(made["vae3"], baselines["mean"](case))
+    assert np.abs(made["vae3"] - made["vae3 no blending"]).mean() > 1
+
+
+def test_what_a_search_found_is_not_taken_for_another_case(searched, case):
+    full, ablated, settings = searched
+    full["vae3"](case)
+    ablated["vae3 no blending"](replace(case))
+    assert len(settings) == 2
+
+
+def test_two_models_of_one_name_are_refused(data, searched, tmp_path):
+    model = SimpleNamespace(
+        name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda template, device: None
+    )
+    with pytest.raises(InputError, match="Two models are called 'vae3'"):
+        fills.model_fills([model, model], data.template, Settings())
+
+
+def test_ablations_are_run_in_squares_unless_other_holes_are_named(options, searched, monkeypatch, data):
+    full, ablated, _ = searched
+    given = []
+    monkeypatch.setattr(compare, "model_fills", lambda *arguments: (full, ablated))
+    monkeypatch.setattr(compare, "compare", lambda plan, fills, *more: given.append(fills))
+    for more in ([], ["--ablations", "ellipsoid8"], ["--ablations", "none"]):
+        compare.run(options("--holes", "square25,ellipsoid8", *more))
+    counts = [{kind: len(fills) for kind, fills in each.items()} for each in given]
+    assert counts == [
+        {"square25": 9, "ellipsoid8": 6},
+        {"square25": 6, "ellipsoid8": 9},
+        {"square25": 6, "ellipsoid8": 6},
+    ]
+
+
+def test_scans_of_one_name_in_two_folders_are_two_cases(data, scan_file, baselines, tmp_path):
+    other = tmp_path / "elsewhere" / scan_file.name
+    other.parent.mkdir()
+    other.write_bytes(scan_file.read_bytes())
+    plan = {path: [("square25", 0)] for path in (scan_file, other)}
+    compare.compare(plan, {"square25": {"harmonic": baselines["harmonic"]}}, data.template, None, 0, tmp_path)
+    rows = read_rows(tmp_path / "cases.csv")
+    assert [row.case for row in rows] == ["group_sub-5_T1w_square25_0", "elsewhere_sub-5_T1w_square25_0"]
+    assert rows[0].psnr == rows[1].psnr
+    assert len(list((tmp_path / "views").iterdir())) == 2
 
 
 def test_a_hole_names_the_lesion_it_was_cut_with(subject, hole, case, baselines):
     named = Hole("lesions", 2, "patient07_consensus", hole.voxels)
-    made, _ = compare.judge(subject, named, case, "harmonic", baselines["harmonic"], 0.0)
+    made, _ = judge(subject, named, case, "harmonic", baselines["harmonic"], 0.0)
     assert (made.kind, made.index, made.shape, made.fill) == ("lesions", 2, "patient07_consensus", "harmonic")
-    assert made.case == "sub-5_T1w_lesions_2"
+    assert made.case == "group_sub-5_T1w_lesions_2"

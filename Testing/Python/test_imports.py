@@ -25,14 +25,18 @@ AT_LOAD = {  # library: the files that may import it when they are loaded
     },
     "matplotlib": set(),
     "skimage": set(),
+    "cv2": set(),
+    "inpainting": set(),
     "tqdm": {"vae.py", "gan.py"},
     "slicer": {"mrml.py", "MedInpaint.py"},
     "vtk": {"mrml.py", "MedInpaint.py"},
     "qt": {"process.py", "MedInpaint.py"},
     "ctk": {"MedInpaint.py"},
 }
-IN_FUNCTIONS = {**AT_LOAD, "torch": AT_LOAD["torch"] | {"models.py"}}
-del IN_FUNCTIONS["matplotlib"], IN_FUNCTIONS["skimage"], IN_FUNCTIONS["tqdm"]
+IN_FUNCTIONS = {
+    **{library: AT_LOAD[library] for library in ("slicer", "vtk", "qt", "ctk")},
+    "torch": AT_LOAD["torch"] | {"models.py", "memory.py", "brats.py"},
+}
 
 
 def imported(nodes):

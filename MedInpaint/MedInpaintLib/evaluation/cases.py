@@ -1,6 +1,7 @@
 """What is evaluated: healthy scans, and holes cut into them under which the truth is known.
 
-Holes are lumpy ellipsoids, and real lesions that experts outlined in another scan, carried over by alignment.
+Holes are lumpy ellipsoids, real lesions that experts outlined in another scan, carried over by alignment, and squares
+in one slice (see `squares`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .holes import lesion_hole, lumpy_ellipsoid
 
 LESIONS = "lesions"
 ELLIPSOID = "ellipsoid"  # followed by its radius in mm
+SQUARE = "square"  # followed by its side in percent of the slice's width
+LARGEST_SQUARE = 50  # percent
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Subject:
     """A healthy scan.
 
     Attributes:
+        group: name of the folder its file is in.
         name: of its file, without the suffix.
         scan: the truth.
         alignment: of the whole scan; it places the holes, each case is aligned anew without its hole.
         brain: bool (z, y, x), where holes may lie; without a brain-extracted scan's zeros.
     """
 
+    group: str
     name: str
     scan: sitk.Image
     alignment: Alignment
@@ -65,9 +70,9 @@ class Hole:
     """A hole in a subject's brain.
 
     Attributes:
-        kind: "lesions", or "ellipsoid" and its radius in mm.
+        kind: "lesions", "ellipsoid" and its radius in mm, or "square" and its side in percent of the slice's width.
         index: among those of its kind in this subject.
-        shape: the lesion mask's name, or "" for an ellipsoid.
+        shape: the lesion mask's name, or "".
         voxels: bool (z, y, x).
     """
 
@@ -80,6 +85,11 @@ class Hole:
 def stem(path: Path) -> str:
     """A file's name without .nii.gz and the like."""
     return path.name.split(".")[0]
+
+
+def group(path: Path) -> str:
+    """The name of the folder a file is in."""
+    return path.resolve().parent.name
 
 
 def scan_to_scan(here: Alignment, there: Alignment) -> sitk.CompositeTransform:
@@ -95,7 +105,7 @@ def read_subject(path: Path, template: Template) -> Subject:
     values = scan_values(scan, nothing)
     alignment = align(scan, values, nothing, template)
     brain = alignment.brain & (values > 0) if alignment.extracted else alignment.brain
-    return Subject(stem(path), scan, alignment, brain)
+    return Subject(group(path), stem(path), scan, alignment, brain)
 
 
 def read_lesions(masks: Sequence[Path], scan_path: Path, template: Template) -> Lesions:
@@ -115,8 +125,14 @@ def read_lesions(masks: Sequence[Path], scan_path: Path, template: Template) -> 
 def check_kinds(kinds: Sequence[str]) -> None:
     """Raise InputError unless every kind of hole is known."""
     for kind in kinds:
-        if kind != LESIONS and not (kind.startswith(ELLIPSOID) and kind.removeprefix(ELLIPSOID).isdecimal()):
-            raise InputError(f"There is no hole '{kind}': use lesions, or ellipsoid and a radius in mm (ellipsoid12).")
+        shape, size = kind.rstrip("0123456789"), kind[len(kind.rstrip("0123456789")) :]
+        if kind != LESIONS and not (shape in (ELLIPSOID, SQUARE) and size):
+            raise InputError(
+                f"There is no hole '{kind}': use lesions, ellipsoid and a radius in mm (ellipsoid12), or square and a "
+                "side in percent of the slice's width (square25)."
+            )
+        if shape == SQUARE and not 1 <= int(size) <= LARGEST_SQUARE:
+            raise InputError(f"There is no hole '{kind}': a square takes 1 to {LARGEST_SQUARE} percent of the width.")
 
 
 def draw_hole(kind: str, index: int, subject: Subject, lesions: Lesions | None, seed: int) -> Hole:

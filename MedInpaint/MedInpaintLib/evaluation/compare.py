@@ -1,8 +1,9 @@
 """`medinpaint evaluate`: fill holes in healthy scans, compare with the truth, and make tables and pictures.
 
 The folder it writes: cases.csv, one row per case and fill, appended as each is done, from which an interrupted run
-goes on; summary.md, made from that table alone; pictures/, a row of pictures per case; fills/, every hole's new
-voxels, in the scan's type and the order of array[hole]; experiment.json, what the rows were made with.
+goes on; summary.md, made from that table; pictures/, every case with its fills; fills/, every hole's new voxels, in
+the scan's type and the order of array[hole]; views/, the slice on which these can be shown; experiment.json, what the
+rows were made with.
 """
 
 from __future__ import annotations
@@ -16,24 +17,37 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from ..alignment import Template
 from ..errors import InputError
 from ..files import replacing
-from ..image import like, scan_values, spacing_zyx, with_voxels
-from ..models import WEIGHTS, find_model
+from ..models import WEIGHTS, Model, find_model
 from ..pipeline import Case
 from ..settings import DEVICES, Settings
 from ..training.prepare import load
-from .cases import LESIONS, Hole, Lesions, Subject, check_kinds, cut_out, draw_hole, read_lesions, read_subject, stem
-from .fills import Fill, all_fills
-from .metrics import brain_range, measure
-from .tables import Row, append_row, case_name, read_rows, summary
+from .brats import check_brats
+from .cases import (
+    LESIONS,
+    SQUARE,
+    Hole,
+    Lesions,
+    Subject,
+    check_kinds,
+    cut_out,
+    draw_hole,
+    group,
+    read_lesions,
+    read_subject,
+    stem,
+)
+from .fills import Fill, baselines, model_fills
+from .judge import judge
+from .pictures import draw, view_of
+from .squares import cut_square
+from .summary import summary
+from .tables import append_row, case_name, read_rows
 
-KINDS = "lesions,ellipsoid4,ellipsoid8,ellipsoid12,ellipsoid16,ellipsoid20"
-MARGIN = 15.0  # mm of surroundings in a picture
+KINDS = "square12,square25,square50,lesions,ellipsoid4,ellipsoid8,ellipsoid12,ellipsoid16,ellipsoid20"
 
 Plan = Mapping[Path, Sequence[tuple[str, int]]]  # scan -> kinds and indices of its holes
 
@@ -44,12 +58,24 @@ def main_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="FILE.npz", help="from `medinpaint train prepare`")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="goes on where a run ended there")
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="names or folders of models")
-    parser.add_argument("--holes", default=KINDS, help=f"kinds of holes, with radii in mm (default: {KINDS})")
+    parser.add_argument(
+        "--holes",
+        default=KINDS,
+        metavar="KINDS",
+        help="lesions, ellipsoids with radii in mm, squares in one slice with sides in percent of its width "
+        f"(default: {KINDS})",
+    )
+    parser.add_argument(
+        "--ablations",
+        metavar="KINDS",
+        help="holes in which each model also works without prior, weighting and blending, or none (default: squares)",
+    )
     parser.add_argument("--lesion-masks", nargs="+", type=Path, default=[], metavar="FILE", help="real lesions")
     parser.add_argument("--lesion-scan", type=Path, metavar="FILE", help="the scan on whose grid these masks are")
     parser.add_argument("--cases-per-scan", type=int, default=1, metavar="N", help="holes of each kind (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the holes and the search (default: 0)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--brats-metrics", action="store_true", help="add the BraTS inpainting challenge's figures")
     parser.add_argument("--quick", action="store_true", help="the first two scans, one hole each: first and last kind")
 
 
@@ -57,146 +83,121 @@ def run(args: Namespace) -> int:
     """Run the command. Raises InputError if it cannot be done."""
     kinds = args.holes.split(",")
     check_kinds(kinds)
+    ablated = _ablated(args.ablations, kinds)
     if LESIONS in kinds and not (args.lesion_masks and args.lesion_scan):
         raise InputError("Lesion-shaped holes need --lesion-masks and --lesion-scan: give both, or other --holes.")
     if args.cases_per_scan < 1 or args.seed < 0:
         raise InputError("--cases-per-scan must be 1 or more, and --seed 0 or more.")
-    if len({stem(path) for path in args.scans}) < len(args.scans):
-        raise InputError("Two scans have the same file name: rename one of them.")
+    if len({(group(path), stem(path)) for path in args.scans}) < len(args.scans):
+        raise InputError("Two scans have the same file name and folder name: rename one of them.")
+    if args.brats_metrics:
+        check_brats()
     plan: Plan = {path: list(product(kinds, range(args.cases_per_scan))) for path in args.scans}
     if args.quick:
         plan = {path: [(kind, 0)] for path, kind in zip(args.scans[:2], (kinds[0], kinds[-1]), strict=False)}
 
     data = load(args.data)
     settings = Settings(device=args.device, seed=args.seed)
-    fills = all_fills(data, args.model, settings)
-    _remember(args.output, args.data, args.model, settings)
+    models = [find_model(name) for name in args.model]
+    full, ablations = model_fills(models, data.template, settings)
+    common = baselines(data, settings) | full
+    fills = {kind: common | (ablations if kind in ablated else {}) for kind in kinds}
+    _remember(args.output, args.data, models, settings, args.brats_metrics)
     carried = any(kind == LESIONS for holes in plan.values() for kind, _ in holes)
     lesions = read_lesions(args.lesion_masks, args.lesion_scan, data.template) if carried else None
-    compare(plan, fills, data.template, lesions, args.seed, args.output)
-    print((args.output / "summary.md").read_text(encoding="utf-8"))
+    compare(plan, fills, data.template, lesions, args.seed, args.output, args.brats_metrics)
+
+    text = summary(read_rows(args.output / "cases.csv"), {model.name: model.card for model in models})
+    with replacing(args.output / "summary.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
     return 0
 
 
 def compare(
-    plan: Plan, fills: Mapping[str, Fill], template: Template, lesions: Lesions | None, seed: int, folder: Path
+    plan: Plan,
+    fills: Mapping[str, Mapping[str, Fill]],
+    template: Template,
+    lesions: Lesions | None,
+    seed: int,
+    folder: Path,
+    brats: bool = False,
 ) -> None:
-    """Do every case and fill of the plan whose row the folder lacks, then write the summary."""
+    """Do every case and fill of the plan whose row the folder lacks.
+
+    Args:
+        fills: by the kind of hole and their names.
+    """
     from tqdm import tqdm
 
     table = folder / "cases.csv"
     done = {(row.case, row.fill): row for row in read_rows(table)}
-    for name in ("fills", "pictures"):
+    for name in ("fills", "pictures", "views"):
         (folder / name).mkdir(exist_ok=True)
-    with tqdm(total=len(fills) * sum(map(len, plan.values())), unit="fill") as bar:
+    with tqdm(total=sum(len(fills[kind]) for holes in plan.values() for kind, _ in holes), unit="fill") as bar:
         for path, holes in plan.items():
             subject = None
             for kind, index in holes:
-                name = case_name(stem(path), kind, index)
-                missing = [fill for fill in fills if (name, fill) not in done]
-                bar.update(len(fills) - len(missing))
+                name = case_name(group(path), stem(path), kind, index)
+                missing = [fill for fill in fills[kind] if (name, fill) not in done]
+                bar.update(len(fills[kind]) - len(missing))
                 if not missing:
                     continue
                 bar.set_description(name)
                 subject = subject or read_subject(path, template)
-                hole = draw_hole(kind, index, subject, lesions, seed)
                 started = time.perf_counter()
-                case = cut_out(subject, hole, template)
+                shown, hole, case = set_up(kind, index, subject, lesions, template, seed)
                 preparation = time.perf_counter() - started
                 for fill in missing:
-                    row, voxels = judge(subject, hole, case, fill, fills[fill], preparation)
-                    np.save(_voxels(folder, name, fill), voxels)
+                    row, voxels = judge(shown, hole, case, fill, fills[kind][fill], preparation, brats)
+                    np.save(voxels_path(folder, name, fill), voxels)
                     append_row(table, row)
                     done[name, fill] = row
                     bar.update()
-                captions = {fill: f"{fill} {done[name, fill].psnr:.1f} dB" for fill in fills}
-                shown = {captions[fill]: np.load(_voxels(folder, name, fill)) for fill in fills}
-                draw(folder / "pictures" / f"{name}.png", subject, hole, shown)
-    with replacing(folder / "summary.md") as temporary:
-        temporary.write_text(summary(read_rows(table)), encoding="utf-8")
+                view = view_of(shown, hole)
+                view.save(view_path(folder, name))
+                captions = {fill: f"{fill}  {done[name, fill].psnr:.1f} dB" for fill in fills[kind]}
+                pictures = {captions[fill]: np.load(voxels_path(folder, name, fill)) for fill in fills[kind]}
+                title = " ".join((shown.group, shown.name, kind, hole.shape))
+                draw(folder / "pictures" / f"{name}.png", view, title, pictures)
 
 
-def judge(
-    subject: Subject, hole: Hole, case: Case, name: str, fill: Fill, preparation: float
-) -> tuple[Row, NDArray[np.number]]:
-    """Fill the hole, put the result into the scan as the product does, and measure it on the scan's own grid.
-
-    Returns the row and the hole's new voxels, rounded to the scan's type.
-    """
-    started = time.perf_counter()
-    values = fill(case)
-    seconds = time.perf_counter() - started
-    filled = with_voxels(case.scan, values, case.hole)
-    before, after = (sitk.GetArrayFromImage(image) for image in (subject.scan, filled))
-    spacing = spacing_zyx(subject.scan)
-    truth, result = (scan_values(image, hole.voxels) for image in (subject.scan, filled))
-    row = Row(
-        scan=subject.name,
-        kind=hole.kind,
-        index=hole.index,
-        shape=hole.shape,
-        fill=name,
-        hole_ml=float(np.count_nonzero(hole.voxels) * spacing.prod() / 1000),
-        quality=case.alignment.quality,
-        **measure(truth, result, hole.voxels, subject.brain, spacing),
-        preparation=preparation,
-        seconds=seconds,
-        changed_outside=np.count_nonzero((before != after)[~hole.voxels]),
-        same_geometry=int(_geometry(filled) == _geometry(subject.scan)),
-        same_type=int(filled.GetPixelID() == subject.scan.GetPixelID()),
-    )
-    return row, after[hole.voxels]
+def set_up(
+    kind: str, index: int, subject: Subject, lesions: Lesions | None, template: Template, seed: int
+) -> tuple[Subject, Hole, Case]:
+    """The truth, the hole in it, and the case as a fill sees it."""
+    if kind.startswith(SQUARE):
+        return cut_square(kind, index, subject, template, seed)
+    hole = draw_hole(kind, index, subject, lesions, seed)
+    return subject, hole, cut_out(subject, hole, template)
 
 
-def draw(path: Path, subject: Subject, hole: Hole, fills: Mapping[str, NDArray[np.number]]) -> None:
-    """A row of pictures: the truth, the hole, each fill under its caption; the axial slice with most of the hole.
-
-    Fills are given by their captions as the hole's voxels, in the order of array[hole].
-    """
-    from matplotlib.figure import Figure
-
-    mask = _upright(like(subject.scan, hole.voxels.astype(np.uint8))) > 0
-    plane = int(mask.sum(axis=(1, 2)).argmax())
-    sides = sitk.DICOMOrient(subject.scan, "LPS").GetSpacing()[1::-1]  # mm along the picture's rows and columns
-    reach = [np.flatnonzero(mask[plane].any(axis=axis)) for axis in (1, 0)]
-    half = max(np.ptp(where) * side for where, side in zip(reach, sides, strict=True)) / 2 + MARGIN
-    window = tuple(
-        slice(max(0, round(where.mean() - half / side)), round(where.mean() + half / side) + 1)
-        for where, side in zip(reach, sides, strict=True)
-    )
-    white = brain_range(scan_values(subject.scan, hole.voxels), subject.brain)
-    truth = _upright(subject.scan)[plane]
-    pictures = {"truth": truth, "hole": np.where(mask[plane], white, truth)}
-    for caption, voxels in fills.items():
-        pictures[caption] = _upright(with_voxels(subject.scan, voxels, hole.voxels))[plane]
-
-    figure = Figure(figsize=(2.4 * len(pictures), 2.8), layout="constrained")
-    figure.suptitle(f"{subject.name}, {hole.kind} {hole.shape}")
-    for axes, (caption, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
-        axes.set_title(caption, fontsize=9)
-        axes.set_axis_off()
-        axes.imshow(picture[window], cmap="gray", vmin=0, vmax=white, aspect=sides[0] / sides[1])
-    figure.savefig(path, dpi=110)
-
-
-def _upright(image: sitk.Image) -> NDArray[np.number]:
-    """The voxels with the front of the head at the top of each axial slice and its right at the left."""
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
-
-
-def _voxels(folder: Path, case: str, fill: str) -> Path:
+def voxels_path(folder: Path, case: str, fill: str) -> Path:
+    """Where a fill's voxels are."""
     return folder / "fills" / f"{case}_{fill}.npy"
 
 
-def _geometry(image: sitk.Image) -> tuple:
-    return image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
+def view_path(folder: Path, case: str) -> Path:
+    """Where a case's view is."""
+    return folder / "views" / f"{case}.npz"
 
 
-def _remember(folder: Path, data: Path, models: Sequence[str], settings: Settings) -> None:
+def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:
+    """The kinds of holes in which ablations are run."""
+    if given is None:
+        return [kind for kind in kinds if kind.startswith(SQUARE)]
+    ablated = [] if given == "none" else given.split(",")
+    unknown = [kind for kind in ablated if kind not in kinds]
+    if unknown:
+        raise InputError(f"--ablations names '{unknown[0]}', which is not among --holes: give some of those, or none.")
+    return ablated
+
+
+def _remember(folder: Path, data: Path, models: Sequence[Model], settings: Settings, brats: bool) -> None:
     """Write down what the rows are made with. Raises InputError if the folder's rows were made with something else."""
-    now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest()}
+    now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest(), "brats_metrics": brats}
     now |= {key: value for key, value in settings.to_dict().items() if key not in ("model", "device")}
-    now |= {f"model {m.name}": m.card["sha256"][WEIGHTS] for m in map(find_model, models)}
+    now |= {f"model {model.name}": model.card["sha256"][WEIGHTS] for model in models}
     path = folder / "experiment.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     other = ", ".join(sorted(key for key in now.keys() & before.keys() if now[key] != before[key]))

@@ -1,13 +1,14 @@
 """The fills that are compared: each takes a case and gives the hole's new values.
 
-All but the harmonic one make model-space slices, which go back to the scan and are blended in exactly as the
-product does it, so that they differ in nothing but the model.
+The training mean, the linear latent model and the models make model-space slices, which go back to the scan and are
+blended in exactly as the product does it, so that they differ in nothing but the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,36 +18,64 @@ from ..blending import harmonic_fill
 from ..context import context_weights
 from ..errors import InputError
 from ..image import same_grid, spacing_zyx
-from ..models import find_model
+from ..models import Model
 from ..pipeline import Case, blend
 from ..settings import Settings
 from ..slices import to_scan
 from ..training.prepare import SliceData
 from .linear import LinearModel
+from .slicewise import biharmonic, check_libraries, telea
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Fill = Callable[[Case], NDArray[np.floating]]  # (n,), in the order of values[hole]
 
 LINEAR_WINDOW = 7  # pixels of the context weights; with the noise below the best of the tuning scans
 LINEAR_NOISE = 0.1  # intensity squared: the prior's weight
+ABLATIONS: Mapping[str, Mapping] = {  # what follows the model's name, and the settings that differ
+    "no prior": {"prior": False},
+    "unweighted": {"weighting": False},
+    "no blending": {"blending": "none"},
+}
 
 
-def all_fills(data: SliceData, models: Sequence[str], settings: Settings) -> dict[str, Fill]:
-    """The baselines, then the models, by the name they have in the tables.
+def baselines(data: SliceData, settings: Settings) -> dict[str, Fill]:
+    """What the models are compared with, by the name in the tables.
 
     Args:
-        data: what the baselines are made from: its training brains only.
-        models: names or folders, as in Settings.model.
-        settings: of the latent search and the blending; its model is ignored.
+        data: its training brains are all that is used.
+        settings: of the blending.
+
+    Raises InputError if a library is not installed.
     """
+    check_libraries()
     brains = data.brains(tuning=False)
-    fills: dict[str, Fill] = {
+    return {
         "harmonic": harmonic,
+        "biharmonic": biharmonic,
+        "telea": telea,
         "mean": mean_fill(brains, settings),
         "linear": linear_fill(brains, settings),
     }
+
+
+def model_fills(models: Sequence[Model], template: Template, settings: Settings) -> tuple[dict[str, Fill], ...]:
+    """The models' fills, and those of their ablations, by their names in the tables ("vae3", "vae3 no prior").
+
+    Raises InputError if a model has another model space, or two have one name.
+    """
+    full: dict[str, Fill] = {}
+    ablated: dict[str, Fill] = {}
     for model in models:
-        fills[find_model(model).name] = latent_fill(data.template, replace(settings, model=model))
-    return fills
+        if model.name in full:
+            raise InputError(f"Two models are called '{model.name}': rename the folder of one of them.")
+        own = replace(settings, model=str(model.folder))
+        search = LatentSearch(model, template, own)
+        full[model.name] = latent_fill(search, own)
+        for name, change in ABLATIONS.items():
+            ablated[f"{model.name} {name}"] = latent_fill(search, replace(own, **change))
+    return full, ablated
 
 
 def harmonic(case: Case) -> NDArray[np.float64]:
@@ -73,22 +102,41 @@ def linear_fill(brains: NDArray[np.float32], settings: Settings) -> Fill:
     return fill
 
 
-def latent_fill(template: Template, settings: Settings) -> Fill:
-    """A generative model's latent search, with any settings. Raises InputError if it has another model space."""
-    from ..latent import choose_device, search
+class LatentSearch:
+    """A model's latent search. What it finds in a case is kept until the next one: blending does not change it.
 
-    model = find_model(settings.model)
-    own = model.template()
-    if not same_grid(own.image, template.image):
-        raise InputError(f"Model '{model.name}' was trained on other slices: give --data the file it was trained on.")
-    network = model.network(own, choose_device(settings.device))
-    count = own.image.GetSize()[2]
+    Raises InputError if the model has another space than the template's.
+    """
 
-    def fill(case: Case) -> NDArray[np.floating]:
-        generated = search(network, case.slices, count, settings, lambda done, message: None)
-        return _blended(case, generated.slices, settings)
+    def __init__(self, model: Model, template: Template, settings: Settings) -> None:
+        from ..latent import choose_device
 
-    return fill
+        own = model.template()
+        if not same_grid(own.image, template.image):
+            raise InputError(
+                f"Model '{model.name}' was trained on other slices: give --data the file it was trained on."
+            )
+        self._network: nn.Module = model.network(own, choose_device(settings.device))
+        self._count = own.image.GetSize()[2]
+        self._case: Case | None = None
+        self._found: dict[Settings, NDArray[np.float32]] = {}
+
+    def __call__(self, case: Case, settings: Settings) -> NDArray[np.float32]:
+        """The generated slices, float32 (n, h, w), model intensities."""
+        from ..latent import search
+
+        if self._case is not case:
+            self._case, self._found = case, {}
+        key = replace(settings, blending="none")
+        if key not in self._found:
+            generated = search(self._network, case.slices, self._count, settings, lambda done, message: None)
+            self._found[key] = generated.slices
+        return self._found[key]
+
+
+def latent_fill(search: LatentSearch, settings: Settings) -> Fill:
+    """A generative model's latent search, with any settings."""
+    return lambda case: _blended(case, search(case, settings), settings)
 
 
 def _blended(case: Case, generated: NDArray[np.float32], settings: Settings) -> NDArray[np.floating]:

@@ -1,0 +1,63 @@
+"""How much memory a piece of work needs."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+PROCESS = Path("/proc/self")
+RESET_PEAK = "5"  # what clear_refs takes to begin the peak of resident memory anew, see proc(5)
+
+
+class PeakMemory:
+    """How far memory rises within a `with` block above what is in use when it begins.
+
+    Attributes:
+        megabytes: of 10^6 bytes; of the GPU if torch works on one, else of the process. Not a number where the
+            system does not tell (no Linux).
+    """
+
+    def __enter__(self) -> PeakMemory:
+        gc.collect()
+        self.megabytes = float("nan")
+        self._cuda = _cuda()
+        if self._cuda:
+            self._cuda.reset_peak_memory_stats()
+            self._before = self._cuda.memory_allocated() / 1e6
+        else:
+            _begin_anew()
+            self._before = _resident("VmRSS")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        peak = self._cuda.max_memory_allocated() / 1e6 if self._cuda else _resident("VmHWM")
+        self.megabytes = peak - self._before
+
+
+def _cuda():
+    """torch.cuda if it has been put to use."""
+    import torch
+
+    return torch.cuda if torch.cuda.is_initialized() else None
+
+
+def _begin_anew() -> None:
+    """Give freed memory back to the system, or the block would take it unnoticed, and reset the peak."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library than glibc has no such call
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        (PROCESS / "clear_refs").write_text(RESET_PEAK)
+
+
+def _resident(name: str) -> float:
+    """A line of /proc/self/status in MB, not a number if there is none."""
+    try:
+        lines = (PROCESS / "status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:")), float("nan"))
