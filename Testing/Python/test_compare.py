@@ -233,6 +233,23 @@ def test_the_command_writes_table_summary_and_pictures(options, capsys):
         compare.run(options("--holes", "ellipsoid8", "--seed", "1"))
 
 
+def test_the_command_writes_the_report(options, tmp_path):
+    args = options("--holes", "square25,ellipsoid8", "--quick", "--report", str(tmp_path / "report"))
+    compare.run(args)
+    text = (tmp_path / "report" / "Experiment.md").read_text()
+    assert compare.command_line(args) in text
+    assert "![Squares in one slice" in text
+
+
+def test_the_command_is_told_without_the_folders_it_was_run_in(options, tmp_path):
+    masks = [str(tmp_path / "masks" / f"p{n}.nii.gz") for n in range(4)]
+    args = options("--lesion-masks", *masks, "--model", str(tmp_path / "vae3"), "gan3", "--seed", "2", "--quick")
+    assert compare.command_line(args).split(" \\\n    ") == [
+        "medinpaint evaluate", "--scans group/sub-5_T1w.nii.gz", "--data slices.npz", "--model vae3 gan3",
+        "--lesion-masks masks/p0.nii.gz ... masks/p3.nii.gz", "--seed 2", "--output out", "--quick",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -40,9 +40,11 @@ from .cases import (
     read_subject,
     stem,
 )
+from .experiment import write_report
+from .figures import Run
 from .fills import Fill, baselines, model_fills
 from .judge import judge
-from .pictures import draw, view_of
+from .pictures import draw, view_of, view_path, voxels_path
 from .squares import cut_square
 from .summary import summary
 from .tables import append_row, case_name, read_rows
@@ -76,6 +78,7 @@ def main_options(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the holes and the search (default: 0)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--brats-metrics", action="store_true", help="add the BraTS inpainting challenge's figures")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write Experiment.md and its Figures there")
     parser.add_argument("--quick", action="store_true", help="the first two scans, one hole each: first and last kind")
 
 
@@ -107,11 +110,45 @@ def run(args: Namespace) -> int:
     lesions = read_lesions(args.lesion_masks, args.lesion_scan, data.template) if carried else None
     compare(plan, fills, data.template, lesions, args.seed, args.output, args.brats_metrics)
 
-    text = summary(read_rows(args.output / "cases.csv"), {model.name: model.card for model in models})
+    models.sort(key=lambda model: (model.card["kind"], model.card["kernel"]))
+    finished = Run(args.output, read_rows(args.output / "cases.csv"), models)
+    if args.report:
+        write_report(finished, command_line(args), args.report)
+    text = summary(finished.rows, finished.cards)
     with replacing(args.output / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
     return 0
+
+
+def command_line(args: Namespace) -> str:
+    """The command as it reads on any computer: a file by its own and its folder's name, many by the first and last."""
+
+    def files(paths: Sequence[Path]) -> str:
+        folders: dict[str, list[str]] = {}
+        for path in paths:
+            folders.setdefault(group(path), []).append(path.name)
+        named = (
+            (folder, [names[0], "...", names[-1]] if len(names) > 2 else names) for folder, names in folders.items()
+        )
+        return " ".join(name if name == "..." else f"{folder}/{name}" for folder, names in named for name in names)
+
+    options = {
+        "scans": files(args.scans),
+        "data": args.data.name,
+        "model": " ".join(Path(name).name for name in args.model),
+        "holes": args.holes if args.holes != KINDS else "",
+        "ablations": args.ablations,
+        "lesion-masks": files(args.lesion_masks),
+        "lesion-scan": files([args.lesion_scan] if args.lesion_scan else []),
+        "cases-per-scan": args.cases_per_scan if args.cases_per_scan > 1 else "",
+        "seed": args.seed or "",
+        "output": args.output.name,
+        "report": args.report.name if args.report else "",
+    }
+    words = [f"--{name} {value}" for name, value in options.items() if value]
+    words += [f"--{name}" for name in ("brats-metrics", "quick") if vars(args)[name.replace("-", "_")]]
+    return " \\\n    ".join(("medinpaint evaluate", *words))
 
 
 def compare(
@@ -170,16 +207,6 @@ def set_up(
         return cut_square(kind, index, subject, template, seed)
     hole = draw_hole(kind, index, subject, lesions, seed)
     return subject, hole, cut_out(subject, hole, template)
-
-
-def voxels_path(folder: Path, case: str, fill: str) -> Path:
-    """Where a fill's voxels are."""
-    return folder / "fills" / f"{case}_{fill}.npy"
-
-
-def view_path(folder: Path, case: str) -> Path:
-    """Where a case's view is."""
-    return folder / "views" / f"{case}.npz"
 
 
 def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..files import replacing
 from ..image import like, scan_values
@@ -51,16 +52,21 @@ class View:
         picture[self.hole] = voxels[self.voxel[self.hole]]
         return picture
 
+    def brain(self) -> tuple[slice, slice]:
+        """The window about all that is not background."""
+        seen = (self.truth > 0.05 * self.white) | self.hole
+        rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
     def close_up(self) -> tuple[slice, slice]:
-        """The window about the hole, square in mm."""
-        reach = [np.flatnonzero(self.hole.any(axis=axis)) for axis in (1, 0)]
-        half = max(np.ptp(where) * side for where, side in zip(reach, self.sides, strict=True)) / 2 + MARGIN
+        """The window about the hole, or the largest of its pieces here; square in mm unless the slice ends."""
+        pieces, _ = ndimage.label(self.hole)
+        largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+        reach = [np.flatnonzero(largest.any(axis=axis)) for axis in (1, 0)]
+        half = max(len(where) * side for where, side in zip(reach, self.sides, strict=True)) / 2 + MARGIN
         rows, columns = (
-            slice(
-                max(0, round((where[0] + where[-1]) / 2 - half / side)),
-                round((where[0] + where[-1]) / 2 + half / side) + 1,
-            )
-            for where, side in zip(reach, self.sides, strict=True)
+            slice(max(0, round(where.mean() - half / side)), min(n, round(where.mean() + half / side) + 1))
+            for where, side, n in zip(reach, self.sides, self.hole.shape, strict=True)
         )
         return rows, columns
 
@@ -86,6 +92,16 @@ def read_view(path: Path) -> View:
     """A view that was saved."""
     with np.load(path, allow_pickle=False) as file:
         return View(file["truth"], file["voxel"], file["sides"], float(file["white"]))
+
+
+def voxels_path(folder: Path, case: str, fill: str) -> Path:
+    """Where a fill's voxels are."""
+    return folder / "fills" / f"{case}_{fill}.npy"
+
+
+def view_path(folder: Path, case: str) -> Path:
+    """Where a case's view is."""
+    return folder / "views" / f"{case}.npz"
 
 
 def draw(path: Path, view: View, title: str, fills: Mapping[str, NDArray[np.number]]) -> None:

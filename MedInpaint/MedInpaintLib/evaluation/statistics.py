@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations
 
 import numpy as np
 from scipy.stats import wilcoxon
@@ -42,12 +42,22 @@ def by_fill(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     return fills
 
 
-def paired(cases: Mapping[str, Row], reference: Mapping[str, Row], measure: str) -> Paired | None:
-    """The differences of a measure (an attribute of Row) between fills given as case -> row; None without pairs."""
-    common = [case for case in cases if case in reference]
+def measured(cases: Mapping[str, Row], measure: str) -> dict[str, float]:
+    """case -> an attribute of its row."""
+    return {case: getattr(row, measure) for case, row in cases.items()}
+
+
+def gains(cases: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
+    """case -> by how much the first is higher, of the cases in both."""
+    return {case: value - reference[case] for case, value in cases.items() if case in reference}
+
+
+def paired(cases: Mapping[str, float], reference: Mapping[str, float]) -> Paired | None:
+    """The differences between two fills given as case -> measurement; None if they have no case in common."""
+    common = gains(cases, reference)
     if not common:
         return None
-    differences = np.array([getattr(cases[case], measure) - getattr(reference[case], measure) for case in common])
+    differences = np.array([*common.values()])
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return Paired(len(common), float(np.median(differences)), int((differences < 0).sum()), float(differences.min()), p)
 
@@ -60,7 +70,7 @@ def full_name(fill: str) -> str:
 def comparisons(fills: Sequence[str], cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
     """Which fill is compared with which.
 
-    Every fill with the references before it, every ablation with its model, a GAN with the VAE of its kernel, and of
+    Every fill with the references before it, every ablation with its model, a VAE with the GAN of its kernel, and of
     models of one kind a larger kernel with a smaller one.
 
     Args:
@@ -75,9 +85,23 @@ def comparisons(fills: Sequence[str], cards: Mapping[str, Mapping]) -> list[tupl
         if reference in fills and name not in REFERENCES[: rank + 1]
     ]
     pairs += [(name, full_name(name)) for name in fills if full_name(name) != name and full_name(name) in fills]
-    models = [(name, cards[name]["kind"], cards[name]["kernel"]) for name in whole if name in cards]
-    for (a, kind, kernel), (b, other_kind, other_kernel) in product(models, repeat=2):
-        rivals = (kind, other_kind) == ("gan", "vae") and kernel == other_kernel
-        if rivals or (kind == other_kind and kernel > other_kernel):
-            pairs.append((a, b))
-    return pairs
+    models = {name: cards[name] for name in whole if name in cards}
+    return pairs + rivals(models) + larger(models)
+
+
+def rivals(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """The names of each VAE and each GAN of its kernel."""
+    return [
+        (a, b)
+        for a, b in permutations(cards, 2)
+        if (cards[a]["kind"], cards[b]["kind"]) == ("vae", "gan") and cards[a]["kernel"] == cards[b]["kernel"]
+    ]
+
+
+def larger(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """The names of each model and each of its kind with a smaller kernel."""
+    return [
+        (a, b)
+        for a, b in permutations(cards, 2)
+        if cards[a]["kind"] == cards[b]["kind"] and cards[a]["kernel"] > cards[b]["kernel"]
+    ]

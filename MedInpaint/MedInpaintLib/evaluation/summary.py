@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .statistics import by_fill, comparisons, paired
+from .statistics import by_fill, comparisons, measured, paired
 from .tables import Row, markdown
 
 COLUMNS = {  # attribute of Row: heading, decimals
@@ -65,7 +65,7 @@ def paired_table(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
     fills = by_fill(rows)
     lines = []
     for name, reference in comparisons(list(fills), cards):
-        psnr, ssim = (paired(fills[name], fills[reference], measure) for measure in ("psnr", "ssim"))
+        psnr, ssim = (paired(measured(fills[name], key), measured(fills[reference], key)) for key in ("psnr", "ssim"))
         if psnr and ssim:
             decibels = [f"{psnr.median:+.2f}", p_value(psnr.p)]
             similarity = [f"{ssim.median:+.3f}", p_value(ssim.p)]
