@@ -18,6 +18,7 @@ CHANNELS = {  # by kernel, at 1/2, 1/4, 1/8 and 1/16 of the slice's side; a larg
 }
 FEATURES = 32  # channels between the deepest convolutions and the latent
 HEIGHT_FEATURES = 16
+LEAK = 0.2  # of the discriminator's rectifiers
 GREY, SPREAD = 0.4, 0.25  # of a slice's model intensities, about
 
 
@@ -157,23 +158,33 @@ def double(x: Tensor) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """D(slice, height): the mean of its verdicts on overlapping parts of the slice (PatchGAN, Isola et al. 2017)."""
+    """D(slice, height), a DCGAN's (Radford et al. 2016): the mean of its verdicts on overlapping parts of the slice.
+
+    The height enters as a projection (Miyato & Koyama 2018).
+    """
 
     def __init__(self, kernel: int):
         super().__init__()
-        c1, c2, c3, c4 = CHANNELS[kernel]
-        self.blocks = nn.ModuleList(
-            [Block(4, c1, kernel), Block(c1, c2, kernel, 2), Block(c2, c3, kernel, 2), Block(c3, c4, kernel)]
+        channels = (4, *CHANNELS[kernel])
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, kernel, 1 if inputs == 4 else 2, kernel // 2)
+            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True)
         )
-        self.out = nn.Conv2d(c4, 1, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in channels[2:])
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, LEAK)
+        self.out = nn.Conv2d(channels[-1], 1, 1)
+        self.projection = nn.Linear(HEIGHT_FEATURES, channels[-1])
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
 
     def forward(self, image: Tensor, height: Tensor) -> Tensor:
         """The log odds (n,) that slices (n, 1, h, w) at relative heights (n,) are real; a sigmoid makes them D."""
-        features = height_features(height)
-        x = nnf.pixel_unshuffle((image - GREY) / SPREAD, 2)
-        for block in self.blocks:
-            x = block(x, features)
-        return self.out(x).mean(dim=(1, 2, 3))
+        x = nnf.leaky_relu(self.convs[0](nnf.pixel_unshuffle((image - GREY) / SPREAD, 2)), LEAK)
+        for conv, norm in zip(self.convs[1:], self.norms, strict=True):
+            x = nnf.leaky_relu(norm(conv(x)), LEAK)
+        match = (self.projection(height_features(height)) * x.mean(dim=(2, 3))).sum(1)
+        return self.out(x).mean(dim=(1, 2, 3)) + match
 
 
 class VAE(nn.Module):

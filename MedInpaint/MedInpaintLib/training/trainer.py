@@ -155,16 +155,16 @@ class Trainer(ABC):
             return torch.randn(shape, generator=self.generator).to(self.device)
         return torch.rand(*shape, 1, 1, 1, generator=self.generator).to(self.device)
 
-    def adam(self, parameters: Iterable[nn.Parameter], momentum: tuple[float, float]) -> Adam:
-        """An optimiser whose learning rate follows the schedule."""
-        return Adam(parameters, betas=momentum)
+    def adam(self, parameters: Iterable[nn.Parameter], momentum: tuple[float, float], pace: float = 1.0) -> Adam:
+        """An optimiser whose learning rate is this multiple of the schedule's."""
+        return Adam([{"params": list(parameters), "pace": pace}], betas=momentum)
 
     def _set_learning_rate(self, step: int) -> None:
         done = step / (self.settings.epochs * self.steps)
         rate = self.settings.learning_rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + np.cos(np.pi * done))
         for part in self.parts.values():
             if isinstance(part, Adam):
-                part.param_groups[0]["lr"] = float(rate)
+                part.param_groups[0]["lr"] = float(rate) * part.param_groups[0]["pace"]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, complete or not at all."""
