@@ -131,15 +131,17 @@ def _study(run: Run) -> Iterator[str]:
         return
     yield "## Beside the study's figures"
     groups = list(by_group_and_kind([row for row in run.rows if row.kind in kinds]))
+    parts = [[row for _, rows in groups for row in rows], *(rows for _, rows in groups)]
     lines = []
     for (kind, kernel, part), psnr in STUDY.items():
         name = next((name for name, c in run.cards.items() if (c["kind"], c["kernel"]) == (kind, kernel)), "")
         label = " ".join((kind.upper(), str(kernel), part)).strip()
         figures = [", ".join(f"{value:.2f}" for value in psnr), f"{np.mean(psnr):.2f}"]
-        lines.append([label, *figures, *(_slice_mean(rows, f"{name} {part}".strip()) for _, rows in groups)])
-    lines += [[name, "-", "-", *(_slice_mean(rows, name) for _, rows in groups)] for name in REFERENCES]
-    heading = [f"{group}, {kind}: mean" for (group, kind), _ in groups]
-    yield markdown(("PSNR of the whole slice, dB", "the study's three slices", "mean", *heading), lines)
+        lines.append([label, *figures, *(_slice_mean(rows, f"{name} {part}".strip()) for rows in parts)])
+    lines += [[name, "-", "-", *(_slice_mean(rows, name) for rows in parts)] for name in REFERENCES]
+    heading = ("all our squares", *(f"{group}, {kind}" for (group, kind), _ in groups))
+    yield "PSNR of the whole slice in dB: the study's three slices and their mean, and the means of ours."
+    yield markdown(("", "study", "mean", *heading), lines)
     width, height, _ = run.models[0].card["grid"]["size"]
     higher = 10 * np.log10(width * height / STUDY_SIDE**2)
     yield (

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"  # what clear_refs takes to begin the peak of resident memory anew, see proc(5)
 
@@ -16,34 +18,22 @@ class PeakMemory:
     """How far memory rises within a `with` block above what is in use when it begins.
 
     Attributes:
-        megabytes: of 10^6 bytes; of the GPU if torch works on one, else of the process. Not a number where the
-            system does not tell (no Linux).
+        megabytes: of 10^6 bytes; of the process or of the GPU, if torch works on one: what rises more. Not a number
+            where the system does not tell (no Linux).
     """
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
+        _begin_anew()
         self.megabytes = float("nan")
-        self._cuda = _cuda()
-        if self._cuda:
-            self._cuda.reset_peak_memory_stats()
-            self._before = self._cuda.memory_allocated() / 1e6
-        else:
-            _begin_anew()
-            self._before = _resident("VmRSS")
+        self._before = _resident("VmRSS"), _on_gpu("memory_allocated")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        peak = self._cuda.max_memory_allocated() / 1e6 if self._cuda else _resident("VmHWM")
-        self.megabytes = peak - self._before
-
-
-def _cuda():
-    """torch.cuda if it has been put to use."""
-    import torch
-
-    return torch.cuda if torch.cuda.is_initialized() else None
+        rises = np.subtract((_resident("VmHWM"), _on_gpu("max_memory_allocated")), self._before)
+        self.megabytes = float(np.fmax(*rises))
 
 
 def _begin_anew() -> None:
@@ -52,6 +42,7 @@ def _begin_anew() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         (PROCESS / "clear_refs").write_text(RESET_PEAK)
+    _on_gpu("reset_peak_memory_stats")
 
 
 def _resident(name: str) -> float:
@@ -61,3 +52,10 @@ def _resident(name: str) -> float:
     except OSError:
         return float("nan")
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:")), float("nan"))
+
+
+def _on_gpu(question: str) -> float:
+    """What a function of torch.cuda says, in MB; not a number if torch uses no CUDA."""
+    import torch
+
+    return (getattr(torch.cuda, question)() or 0) / 1e6 if torch.cuda.is_initialized() else float("nan")
