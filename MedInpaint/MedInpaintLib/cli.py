@@ -106,7 +106,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
     parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
     parser.add_argument(
-        "--restarts", metavar="N", type=int, help="starts, of which the best is kept (default: 1 for a VAE, 4 for a GAN)"
+        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 4 for a GAN)"
     )
     parser.add_argument("--average", metavar="N", type=int, help="take the mean of the N best starts (default: 1)")
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
@@ -125,6 +125,13 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
     blending.add_argument(
         "--no-blending", dest="blending", action="store_const", const="none", help="paste what was generated"
+    )
+    parser.add_argument(
+        "--no-conditioning",
+        dest="conditioning",
+        action="store_const",
+        const=False,
+        help="do not continue what is left unexplained round the hole into it",
     )
     parser.add_argument("--seed", metavar="N", type=int, help=f"of random draws (default: {default.seed})")
     parser.add_argument("--report", metavar="FILE.json", type=Path, help="write measurements of the run")
@@ -215,7 +222,6 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FILE.npz", type=Path, required=True, help="made by `train prepare`")
     parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="the model's folder")
     parser.add_argument("--kernel", type=int, choices=(3, 7), help="side of the convolution kernels")
-    parser.add_argument("--latent", metavar="N", type=int, help="size of z")
     parser.add_argument("--epochs", metavar="N", type=int, help="passes over the slices")
     parser.add_argument("--batch", metavar="N", type=int, help="slices a step")
     parser.add_argument("--learning-rate", metavar="X", type=float, help="Adam's highest")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .conditioning import conditioned
 from .context import context_weights
 from .deformation import Deformation, roughness
 from .errors import InputError
@@ -74,13 +75,13 @@ def search(
 
     In the search, G is the decoder's linear path; the z that is found is decoded with the refinement, through which
     a step would cost ten times as much. The discriminator needs the refinement: it judges a few slices a step, drawn
-    anew each time.
+    anew each time. What G(z) leaves unexplained round the hole is continued into it (conditioning.py).
 
     Args:
         network: the model, on its device.
         slices: n model-space slices.
         count: slices along the whole model grid.
-        settings: iterations, restarts, average, prior_weight, window, weighting, prior, seed.
+        settings: iterations, restarts, average, prior_weight, window, weighting, prior, conditioning, seed.
         progress: called with the done fraction and a message; may raise Cancelled.
     """
     descent = _Descent(network, slices, count, settings)
@@ -103,6 +104,7 @@ class _Descent:
         self.network, self.device = network, next(network.parameters()).device
         self.random = torch.Generator().manual_seed(settings.seed)
         self.starts = network.restarts if settings.restarts is None else settings.restarts
+        self.slices, self.conditioning = slices, settings.conditioning
         self.averaged = min(settings.average, self.starts)
         self.prior_weight = network.prior_weight if settings.prior_weight is None else settings.prior_weight
         self.prior_weight *= settings.prior
@@ -163,8 +165,12 @@ class _Descent:
         for start in order[: self.averaged].tolist():
             parts = self._chunks(torch.arange(start * n, (start + 1) * n))
             made += torch.cat([self._generated(self.network.decoder, z, displacement, part) for part in parts])
+        made = (made[:, 0] / self.averaged).cpu().numpy()
+        if self.conditioning:
+            bent = displacement[order[0] * n : (order[0] + 1) * n]
+            made = conditioned(made, self.slices, lambda index: self._components(bent, index))
         return Generated(
-            (made[:, 0] / self.averaged).cpu().numpy(),
+            made,
             losses[order[0]].cpu().numpy(),
             float(self.gain),
             float(self.offset),
@@ -174,8 +180,8 @@ class _Descent:
     @torch.no_grad()
     def _start(self, unknown: Tensor) -> Tensor:
         """u (m, n, latent) of the network's starts."""
-        latent = self.network.decoder.linear.loadings.shape[1]
-        noise = torch.randn((self.starts, len(self.height), latent), generator=self.random).to(self.device)
+        shape = self.starts, len(self.height), self.network.decoder.linear.latent
+        noise = torch.randn(shape, generator=self.random).to(self.device)
         parts = [
             self.network.start(*part)
             for part in zip(
@@ -196,6 +202,11 @@ class _Descent:
     def _generated(self, decode: Callable, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
         made = decode(z[part], self.height[part % len(self.height)])
         return self.gain * self.deformation.warped(made, displacement[part]) + self.offset
+
+    def _components(self, displacement: Tensor, index: int) -> np.ndarray:
+        """What a unit of each z changes in this slice, (latent, h, w), bent by displacements (n, h, w, 2)."""
+        components = self.network.decoder.linear.components(self.height[index : index + 1])
+        return (self.gain * self.deformation.warped(components, displacement[index : index + 1]))[0].cpu().numpy()
 
     def _context_loss(self, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
         image, weight = (tensor[part % len(self.height)] for tensor in (self.image, self.weight))

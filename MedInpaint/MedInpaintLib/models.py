@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import SimpleITK as sitk
 
 from .alignment import Template
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .networks import GAN, VAE
 
 CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
+BRAINS = "brains.npz"  # what the linear path holds; models of the same brains share it, beside their folders
 TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
 
 
@@ -43,30 +45,34 @@ class Model:
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
         return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
 
-    def network(self, template: Template, device: torch.device) -> VAE | GAN:
-        """The trained network in evaluation mode. Raises InputError if the weights were altered or do not fit.
+    def network(self, device: torch.device) -> VAE | GAN:
+        """The trained network in evaluation mode, on this device.
 
-        Args:
-            template: this model's.
-            device: where the network works.
+        Raises InputError if the weights were altered or do not fit.
         """
         import torch
 
         from .networks import GAN, VAE
 
-        content = self._checked(WEIGHTS)
+        content, brains = self._checked(WEIGHTS), self._checked(BRAINS)
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            kind = {"vae": VAE, "gan": GAN}[self.card["kind"]]
-            network = kind(torch.from_numpy(template.support), self.card["latent"], self.card["kernel"])
-            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+            with np.load(io.BytesIO(brains), allow_pickle=False) as file:
+                held = [torch.from_numpy(file[name]) for name in ("mean", "differences")]
+            network = {"vae": VAE, "gan": GAN}[self.card["kind"]](*held, self.card["kernel"])
+            network.load_state_dict(state)
         except Exception as error:  # torch raises many kinds; every one means the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
         return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
+    def _path(self, name: str) -> Path:
+        """A file of the model: in its folder, or else beside it."""
+        here = self.folder / name
+        return here if here.exists() else self.folder.parent / name
+
     def _checked(self, name: str) -> bytes:
         try:
-            content = (self.folder / name).read_bytes()
+            content = self._path(name).read_bytes()
         except OSError as error:
             raise InputError(f"Model '{self.name}' lacks the file {name}: install it again.") from error
         if hashlib.sha256(content).hexdigest() != self.card["sha256"].get(name):
@@ -94,17 +100,20 @@ def find_model(name: str) -> Model:
     raise InputError(f"There is no model '{name}': choose one of {', '.join(names)}, or give a model's folder.")
 
 
-def save_model(folder: Path, state: dict[str, torch.Tensor], template: Template, card: dict) -> Model:
+def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict) -> Model:
     """Write a model's folder; the weights are stored in half precision."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save({name: tensor.detach().cpu().half().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    torch.save({n: t.half().contiguous() if t.is_floating_point() else t for n, t in state.items()}, folder / WEIGHTS)
+    linear = network.decoder.linear
+    np.savez_compressed(folder / BRAINS, mean=linear.mean.cpu(), differences=linear.differences.cpu())
     levels = sitk.Cast(
         sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255)), sitk.sitkUInt8
     )
     sitk.WriteImage(levels * template.brain, str(folder / TEMPLATE), useCompression=True)
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, TEMPLATE)}
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, BRAINS, TEMPLATE)}
     (folder / CARD).write_text(json.dumps({**card, "sha256": hashes}, indent=2) + "\n", encoding="utf-8")
     return _read(folder)
 

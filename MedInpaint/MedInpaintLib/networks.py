@@ -7,6 +7,7 @@ and ||u||^2, for the GAN a random start and a discriminator. All parts are told 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as nnf
@@ -18,6 +19,7 @@ CHANNELS = {  # by kernel, at 1/2, 1/4, 1/8 and 1/16 of the slice's side; a larg
 }
 FEATURES = 32  # channels between the deepest convolutions and the latent
 HEIGHT_FEATURES = 16
+MEAN_LEVELS, DIFFERENCE_LEVELS = 200, 25  # grey levels of model intensity 1 in what the linear path holds
 LEAK = 0.2  # of the discriminator's rectifiers
 GREY, SPREAD = 0.4, 0.25  # of a slice's model intensities, about
 
@@ -75,41 +77,39 @@ class Encoder(nn.Module):
 
 
 class LinearPath(nn.Module):
-    """mean(height) + D A(height) z: probabilistic PCA of a brain, whose component k is the same at all heights.
+    """mean(height) + sum_k z_k S_k(height): probabilistic PCA of a brain, which has the same z at all heights.
 
-    D is a dictionary of images that all heights share, A(height) is interpolated between control heights. Both hold
-    the pixels where brains can be, and no others.
+    The S_k are what the training brains and their mirror images differ from their mean by, over the root of their
+    number: with a standard normal z, the covariance of the slices is that of the brains. A brain or its mirror image
+    may be the sum of others', but z is none the worse for it.
 
     Args:
-        support: bool (h, w), those pixels.
-        latent: size of z.
+        mean: uint8 (heights, h, w), left-right symmetric; divide by MEAN_LEVELS for model intensities.
+        differences: int8 (heights, brains, h, w); divide by DIFFERENCE_LEVELS.
     """
 
-    def __init__(self, support: Tensor, latent: int, controls: int = 26, atoms: int = 320):
+    def __init__(self, mean: Tensor, differences: Tensor):
         super().__init__()
-        self.size = tuple(support.shape)
-        self.controls = controls
-        self.register_buffer("pixels", support.flatten().nonzero()[:, 0], persistent=False)
-        self.mean = nn.Parameter(torch.zeros(2 * controls - 1, len(self.pixels)))
-        self.loadings = nn.Parameter(torch.randn(controls, latent, atoms) * 0.01)
-        self.dictionary = nn.Parameter(torch.randn(atoms, len(self.pixels)) * 0.01)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("differences", differences, persistent=False)
+        self.latent = 2 * differences.shape[1]
+        self.scale = 1 / (DIFFERENCE_LEVELS * self.latent**0.5)
 
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
-        """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
-        codes = torch.zeros_like(z[:, :1] * self.loadings[0, :1])
-        for index, share in neighbours(height, self.controls):
-            codes = codes + share[:, None] * torch.einsum("nk,nka->na", z, self.loadings[index])
-        mean = sum(share[:, None] * self.mean[index] for index, share in neighbours(height, len(self.mean)))
-        slices = z.new_zeros(len(z), self.size[0] * self.size[1])
-        return slices.index_copy(1, self.pixels, mean + codes @ self.dictionary).view(-1, 1, *self.size)
+        """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,), 0 to 1: those of the nearest slice."""
+        index = self._nearest(height)
+        differences = self.differences[index].to(z.dtype)
+        brains, mirrored = (torch.einsum("nk,nkhw->nhw", part, differences) for part in z.chunk(2, dim=1))
+        mean = self.mean[index].to(z.dtype) / MEAN_LEVELS
+        return (mean + self.scale * (brains + mirrored.flip(-1)))[:, None]
 
+    def components(self, height: Tensor) -> Tensor:
+        """S_k (n, latent, h, w) at relative heights (n,)."""
+        differences = self.differences[self._nearest(height)].float()
+        return self.scale * torch.cat([differences, differences.flip(-1)], dim=1)
 
-def neighbours(height: Tensor, controls: int) -> list[tuple[Tensor, Tensor]]:
-    """The two control heights round a relative height (0 to 1), with their shares in a linear interpolation."""
-    position = height.clamp(0, 1) * (controls - 1)
-    lower = position.floor().clamp(max=controls - 2)
-    share = position - lower
-    return [(lower.long(), 1 - share), (lower.long() + 1, share)]
+    def _nearest(self, height: Tensor) -> Tensor:
+        return (height * (len(self.mean) - 1)).round().long()
 
 
 class Refinement(nn.Module):
@@ -141,9 +141,9 @@ class Decoder(nn.Module):
     The refinement sees the linear path's slice and not z, from which a network learns the training brains by heart.
     """
 
-    def __init__(self, support: Tensor, latent: int, kernel: int):
+    def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
         super().__init__()
-        self.linear = LinearPath(support, latent)
+        self.linear = LinearPath(mean, differences)
         self.refinement = Refinement(kernel)
 
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class Discriminator(nn.Module):
         channels = (4, *CHANNELS[kernel])
         self.convs = nn.ModuleList(
             nn.Conv2d(inputs, outputs, kernel, 1 if inputs == 4 else 2, kernel // 2)
-            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True)
+            for inputs, outputs in pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in channels[2:])
         for conv in self.convs:
@@ -191,8 +191,7 @@ class VAE(nn.Module):
     """A variational autoencoder of axial slices whose encoder sees the slice with a hole (Kingma & Welling 2014).
 
     Args:
-        support: bool (h, w), the pixels where brains can be; h and w are multiples of 16.
-        latent: size of z.
+        mean, differences: of the training brains, as for the linear path; h and w are multiples of 16.
         kernel: side of the convolution kernels, 3 or 7.
     """
 
@@ -201,10 +200,10 @@ class VAE(nn.Module):
     bound = math.inf  # of every |u| in the search
     judged = None  # slices whose prior is computed in a step: all
 
-    def __init__(self, support: Tensor, latent: int, kernel: int):
+    def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
         super().__init__()
-        self.encoder = Encoder(tuple(support.shape), latent, kernel)
-        self.decoder = Decoder(support, latent, kernel)
+        self.decoder = Decoder(mean, differences, kernel)
+        self.encoder = Encoder(tuple(mean.shape[1:]), self.decoder.linear.latent, kernel)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
         """Latents (m, n, latent) to start from: the encoder's mean, then samples round it.
@@ -226,7 +225,7 @@ class GAN(nn.Module):
     """A generative adversarial network of axial slices (Goodfellow et al. 2014); its generator is the decoder.
 
     Args:
-        support, latent, kernel: as for the VAE.
+        mean, differences, kernel: as for the VAE.
     """
 
     prior_weight = 0.1
@@ -234,9 +233,9 @@ class GAN(nn.Module):
     bound = 2.0
     judged = 8  # the discriminator sees the refined slice, at ten times the cost of the linear path
 
-    def __init__(self, support: Tensor, latent: int, kernel: int):
+    def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
         super().__init__()
-        self.decoder = Decoder(support, latent, kernel)
+        self.decoder = Decoder(mean, differences, kernel)
         self.discriminator = Discriminator(kernel)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:

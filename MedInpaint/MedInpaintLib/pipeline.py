@@ -80,7 +80,7 @@ def inpaint(
     model = find_model(settings.model)
     device = choose_device(settings.device)
     template = model.template()
-    network = model.network(template, device)
+    network = model.network(device)
     clock.lap("reading")
     progress(0.05, "aligning", "registering the model's template to the scan")
     case = prepare_case(image, mask, template, settings.label)

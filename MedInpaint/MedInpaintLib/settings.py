@@ -25,6 +25,7 @@ class Settings:
         window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh known pixels by how much of their window is hole (else all alike).
         prior: use the prior loss.
+        conditioning: continue what G(z) leaves unexplained round the hole into it.
         blending: "3d" or "2d" (slice by slice) Poisson blending, or "none" to paste.
         seed: seed of every random draw.
     """
@@ -39,6 +40,7 @@ class Settings:
     window: int = 7
     weighting: bool = True
     prior: bool = True
+    conditioning: bool = True
     blending: str = "3d"
     seed: int = 0
 

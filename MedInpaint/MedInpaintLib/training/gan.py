@@ -25,7 +25,7 @@ LEAD = 1.2  # nats: the generator learns while the discriminator's running loss 
 class GANSettings(TrainingSettings):
     """How a GAN is trained."""
 
-    epochs: int = 12
+    epochs: int = 8
 
 
 class GANTrainer(Trainer):
@@ -52,14 +52,14 @@ class GANTrainer(Trainer):
             "detecting": self.detecting,
         }
 
-    def untrained(self, support: Tensor) -> GAN:
+    def untrained(self, mean: Tensor, differences: Tensor) -> GAN:
         """The network before its training."""
-        return GAN(support, self.settings.latent, self.settings.kernel)
+        return GAN(mean, differences, self.settings.kernel)
 
     def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
         """One step of the discriminator, then one of the generator; returns their cross-entropies, nats a slice."""
         decoder = self.network.decoder
-        generated = decoder(self.draw(len(slices), self.settings.latent, normal=True), height)
+        generated = decoder(self.draw(len(slices), decoder.linear.latent, normal=True), height)
         real, false = self._odds(slices, height), self._odds(generated.detach(), height)
         discriminator = nnf.softplus(-real).mean() + nnf.softplus(false).mean()
         self._descend(self.detecting, discriminator)

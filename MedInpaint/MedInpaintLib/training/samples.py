@@ -16,9 +16,10 @@ SAMPLES = "samples.png"
 WHITE = 1.0  # model intensity
 
 
-def save_samples(network: VAE | GAN, latent: int, folder: Path) -> None:
+def save_samples(network: VAE | GAN, folder: Path) -> None:
     """Write a picture of made-up brains into a model's folder: a row per z from N(0, 1), slices from low to high."""
     device = next(network.parameters()).device
+    latent = network.decoder.linear.latent
     z = torch.randn((BRAINS, latent), generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
         rows = [network.decoder(one.expand(len(HEIGHTS), -1), torch.tensor(HEIGHTS, device=device)) for one in z]

@@ -21,9 +21,8 @@ from ..models import Model, save_model
 from ..networks import GAN, VAE
 from ..slices import INTENSITY_RULE
 from .prepare import LEVELS, SliceData, load
-from .principal import fit_components
 from .samples import save_samples
-from .shape import in_one_shape
+from .shape import in_one_shape, mean_and_differences
 from .validation import validate
 
 LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
@@ -36,7 +35,6 @@ class TrainingSettings:
 
     Attributes:
         kernel: side of the convolution kernels, 3 or 7.
-        latent: size of z.
         epochs: passes over the training slices.
         batch: slices a step.
         learning_rate: Adam's highest rate; it rises over the first 200 steps and falls to 0 along a cosine.
@@ -44,7 +42,6 @@ class TrainingSettings:
     """
 
     kernel: int = 3
-    latent: int = 100
     epochs: int = 6
     batch: int = 16
     learning_rate: float = 1e-3
@@ -95,10 +92,9 @@ class Trainer(ABC):
         self.settings, self.device = settings, device
         torch.manual_seed(settings.seed)
         self.spacing = data.template.image.GetSpacing()[0]
-        self.network = self.untrained(torch.from_numpy(data.template.support))
         brains = in_one_shape(data.brains(tuning=False), device)
-        self.own = fit_components(self.network.decoder.linear, brains)
-        self.network.decoder.linear.requires_grad_(False)
+        self.network = self.untrained(*mean_and_differences(brains))
+        self.own = own_directions(len(brains))
         self.network.to(device, memory_format=torch.channels_last)
         self.slices, self.heights, self.subjects = usable_slices((brains * LEVELS).round().astype(np.uint8))
         self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
@@ -106,8 +102,8 @@ class Trainer(ABC):
         self.epoch, self.seconds, self.history = 0, 0.0, []
 
     @abstractmethod
-    def untrained(self, support: Tensor) -> VAE | GAN:
-        """The network before its training, of bool (h, w), the pixels where brains can be."""
+    def untrained(self, mean: Tensor, differences: Tensor) -> VAE | GAN:
+        """The network before its training, of what `mean_and_differences` returns."""
 
     @abstractmethod
     def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
@@ -209,7 +205,7 @@ class Trainer(ABC):
         card = {
             "kind": self.kind,
             "kernel": self.settings.kernel,
-            "latent": self.settings.latent,
+            "latent": network.decoder.linear.latent,
             "grid": {"size": data.template.image.GetSize(), "spacing_mm": data.template.image.GetSpacing()},
             "intensity": INTENSITY_RULE,
             "template": f"average of {len(training)} aligned training brains, left-right symmetric",
@@ -223,9 +219,16 @@ class Trainer(ABC):
             "history": self.history,
             "validation": {**validation, "seconds": round(time.perf_counter() - started, 1)},
         }
-        model = save_model(folder, network.state_dict(), data.template, card)
-        save_samples(network, self.settings.latent, model.folder)
+        model = save_model(folder, network, data.template, card)
+        save_samples(network, model.folder)
         return model
+
+
+def own_directions(brains: int) -> Tensor:
+    """A brain's own directions in z and its mirror image's, (brains, 2 * brains, 2): without them, z explains it by
+    the others alone."""
+    unit = torch.eye(2 * brains)
+    return torch.stack([unit[:brains], unit[brains:]], dim=2)
 
 
 def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..networks import VAE
 from .augment import augmented, moved, random_holes
+from .fitting import fitted_latents, without
 from .prepare import SliceData
-from .principal import fitted_latents, without
 from .trainer import Trainer, TrainingSettings
 
 EDGE_SHARE = 0.25  # of the slices whose brain's edge is hidden, as it is in a whole head
@@ -46,9 +46,9 @@ class VAETrainer(Trainer):
         self.optimiser = self.adam(trained, (0.9, 0.98))
         self.parts = {"network": self.network, "optimiser": self.optimiser}
 
-    def untrained(self, support: Tensor) -> VAE:
+    def untrained(self, mean: Tensor, differences: Tensor) -> VAE:
         """The network before its training."""
-        return VAE(support, self.settings.latent, self.settings.kernel)
+        return VAE(mean, differences, self.settings.kernel)
 
     def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
         """One step of Adam; returns reconstruction and divergence, nats a slice."""

@@ -18,7 +18,9 @@ RADII = (5.0, 10.0, 20.0)  # mm
 CASES = 1  # holes a subject and radius
 
 
-def validate(network: VAE | GAN, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None) -> dict:
+def validate(
+    network: VAE | GAN, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None
+) -> dict:
     """Median in-hole PSNR (dB, range = 99.5th percentile of the brain) by radius in mm, and the case count."""
     spacing = data.template.image.GetSpacing()[0]
     brains = data.brains(tuning=True)
