@@ -21,7 +21,7 @@ import numpy as np
 from ..alignment import Template
 from ..errors import InputError
 from ..files import replacing
-from ..models import WEIGHTS, Model, find_model
+from ..models import Model, find_model
 from ..pipeline import Case
 from ..settings import DEVICES, Settings
 from ..training.prepare import load
@@ -224,7 +224,7 @@ def _remember(folder: Path, data: Path, models: Sequence[Model], settings: Setti
     """Write down what the rows are made with. Raises InputError if the folder's rows were made with something else."""
     now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest(), "brats_metrics": brats}
     now |= {key: value for key, value in settings.to_dict().items() if key not in ("model", "device")}
-    now |= {f"model {model.name}": model.card["sha256"][WEIGHTS] for model in models}
+    now |= {f"model {model.name}": model.card["sha256"] for model in models}
     path = folder / "experiment.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     other = ", ".join(sorted(key for key in now.keys() & before.keys() if now[key] != before[key]))

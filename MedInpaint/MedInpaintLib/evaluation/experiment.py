@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ..files import replacing
-from ..models import WEIGHTS
 from .cases import ELLIPSOID, SQUARE
 from .claims import FEWER, HOLDS, LARGE, LEVEL, STUDY, STUDY_SIDE, Claim, claims
 from .figures import Run, ablation_figures, model_figures, size_figures, training_figure
@@ -91,7 +90,7 @@ def _method(run: Run, command: str) -> Iterator[str]:
 
 def _card(run: Run, name: str) -> list[str]:
     model = next(model for model in run.models if model.name == name)
-    card, size = model.card, (model.folder / WEIGHTS).stat().st_size / 1e6
+    card, size = model.card, sum(file.stat().st_size for file in model.folder.iterdir()) / 1e6
     numbers = (card["kind"].upper(), card["kernel"], card["latent"], f"{size:.1f}", card["epochs"])
     return [name, *map(str, numbers), f"{card['training_minutes']:.0f}, {card['device']}", card["data"]["name"]]
 

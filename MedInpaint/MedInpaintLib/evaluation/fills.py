@@ -116,7 +116,7 @@ class LatentSearch:
             raise InputError(
                 f"Model '{model.name}' was trained on other slices: give --data the file it was trained on."
             )
-        self._network: nn.Module = model.network(own, choose_device(settings.device))
+        self._network: nn.Module = model.network(choose_device(settings.device))
         self._count = own.image.GetSize()[2]
         self._case: Case | None = None
         self._found: dict[Settings, NDArray[np.float32]] = {}
