@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .networks import GAN, VAE
 
 CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
-BRAINS = "brains.npz"  # what the linear path holds; models of the same brains share it, beside their folders
+BRAINS = "brains.npz"  # what the linear path holds; the shipped models share one, beside their folders
 TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
 
 
@@ -61,14 +61,15 @@ class Model:
                 held = [torch.from_numpy(file[name]) for name in ("mean", "differences")]
             network = {"vae": VAE, "gan": GAN}[self.card["kind"]](*held, self.card["kernel"])
             network.load_state_dict(state)
+            if network.decoder.linear.latent != self.card["latent"]:
+                raise ValueError
         except Exception as error:  # torch raises many kinds; every one means the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
         return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
     def _path(self, name: str) -> Path:
-        """A file of the model: in its folder, or else beside it."""
         here = self.folder / name
-        return here if here.exists() else self.folder.parent / name
+        return models_folder() / name if name == BRAINS and not here.exists() else here
 
     def _checked(self, name: str) -> bytes:
         try:

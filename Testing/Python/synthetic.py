@@ -2,6 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 INTEGER_TYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 SCALAR_TYPES = [*INTEGER_TYPES, "float32", "float64"]
@@ -57,3 +58,13 @@ HOLE = box(slice(2, 4), slice(2, 5), slice(3, 6))
 
 def as_mask(hole, dtype="uint8", **geometry):
     return volume(np.asarray(hole).astype(dtype), **geometry)
+
+
+def linear_path_of(heights, brains, size, seed=0):
+    """A made-up mean, left-right symmetric, and differences: what a model's linear path holds."""
+    rng = np.random.default_rng(seed)
+    mean = rng.integers(60, 140, (heights, *size), dtype=np.uint8)
+    half = size[1] // 2
+    mean[..., half:] = mean[..., :half][..., ::-1]
+    differences = rng.integers(-9, 10, (heights, brains, *size), dtype=np.int8)
+    return torch.from_numpy(mean), torch.from_numpy(differences)

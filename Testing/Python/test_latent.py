@@ -12,27 +12,34 @@ from MedInpaintLib.latent import CORRELATION, choose_device, search, slice_coupl
 from MedInpaintLib.networks import VAE
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.slices import Slices
+from scipy.ndimage import gaussian_filter
+from synthetic import linear_path_of
 
 SIZE = (32, 32)
-LATENT = 4
+BRAINS = 2
+LATENT = 2 * BRAINS
 COUNT = 32
 HEIGHTS = np.array([9, 10, 20])
 GAIN, OFFSET = 1.1, 0.03
-SETTINGS = Settings(iterations=8, window=9)
+SETTINGS = Settings(iterations=8, window=9, conditioning=False)
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    network = VAE(torch.ones(SIZE, dtype=torch.bool), LATENT, 3)
-    decoder, encoder = network.decoder, network.encoder
+    network = VAE(*smooth_path(), 3)
     with torch.no_grad():
-        decoder.linear.mean.normal_(0.5, 0.1)
-        decoder.linear.loadings.normal_()
-        decoder.linear.dictionary.normal_(std=0.1 / (len(decoder.linear.dictionary) * LATENT) ** 0.5)
-        decoder.refinement.out.weight.normal_(std=0.001)
-        encoder.out.weight.normal_(std=0.05)
+        network.decoder.refinement.out.weight.normal_(std=0.001)
+        network.encoder.out.weight.normal_(std=0.05)
     return network.requires_grad_(False).eval()
+
+
+def smooth_path():
+    """A made-up linear path that a small displacement changes little."""
+    mean, differences = linear_path_of(COUNT, BRAINS, SIZE)
+    mean = 100 + 5 * (gaussian_filter(mean.numpy().astype(float), (0, 2, 2)) - 100)
+    differences = 8 * gaussian_filter(differences.numpy().astype(float), (0, 0, 2, 2))
+    return (torch.from_numpy(held.astype(kind)) for held, kind in ((mean, np.uint8), (differences, np.int8)))
 
 
 def decoded(network, z, heights=HEIGHTS, refined=True):
@@ -70,8 +77,8 @@ def encoded(network, slices):
 
 
 def test_content_that_the_model_can_make_is_found_with_the_scans_gain_and_offset(network, slices, truth):
-    found = run(network, slices, Settings(iterations=300, prior=False, window=9))
-    start = run(network, slices, Settings(iterations=0, prior=False, window=9))
+    found = run(network, slices, Settings(conditioning=False, iterations=300, prior=False, window=9))
+    start = run(network, slices, Settings(conditioning=False, iterations=0, prior=False, window=9))
     error, at_start = (np.abs(result.slices - truth)[slices.hole].mean() for result in (found, start))
     assert error < 0.01  # of intensities that vary by about 0.15
     assert error < 0.1 * at_start
@@ -137,7 +144,7 @@ def test_a_known_neighbour_informs_a_slice_of_which_nothing_is_known(network):
     hole = np.zeros(truth.shape, bool)
     hole[2] = True
     slices = Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, ~hole, heights, 1.0)
-    found = run(network, slices, Settings(iterations=200, prior_weight=0.001, window=9)).slices[2]
+    found = run(network, slices, Settings(conditioning=False, iterations=200, prior_weight=0.001, window=9)).slices[2]
     plain = decoded(network, torch.zeros(1, LATENT), heights[2:3])[0]
     assert np.abs(found - truth[2]).mean() < 0.7 * np.abs(plain - truth[2]).mean()
 
@@ -145,7 +152,7 @@ def test_a_known_neighbour_informs_a_slice_of_which_nothing_is_known(network):
 def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices, monkeypatch):
     monkeypatch.setattr(latent, "SETTLED", -np.inf)
     monkeypatch.setattr(latent, "KNOT_WEIGHT", 1e6)
-    found = run(network, slices, Settings(iterations=80, prior_weight=1e6, window=9))
+    found = run(network, slices, Settings(conditioning=False, iterations=80, prior_weight=1e6, window=9))
     expected = found.gain * decoded(network, torch.zeros(len(HEIGHTS), LATENT)) + found.offset
     np.testing.assert_allclose(found.slices, expected, atol=5e-3)
     assert np.abs(encoded(network, slices).numpy()).max() > 0.1  # it did not start there

@@ -11,11 +11,11 @@ import torch
 from MedInpaintLib import models
 from MedInpaintLib.alignment import Template
 from MedInpaintLib.errors import InputError
-from MedInpaintLib.networks import VAE
-from synthetic import volume
+from MedInpaintLib.networks import GAN, VAE
+from synthetic import linear_path_of, volume
 
 SLICE = (48, 32)
-CARD = {"kind": "vae", "kernel": 3, "latent": 4, "data": {"licence": "CC0"}}
+CARD = {"kind": "vae", "kernel": 3, "latent": 6, "data": {"licence": "CC0"}}
 
 
 class Payload:
@@ -38,19 +38,20 @@ def made_template():
     return Template(volume(image, **geometry), volume(brain, **geometry))
 
 
-@pytest.fixture
-def state():
+@pytest.fixture(params=[VAE, GAN], ids=["vae", "gan"])
+def network(request):
     torch.manual_seed(0)
-    return VAE(torch.from_numpy(made_template().support), 4, 3).state_dict()
+    return request.param(*linear_path_of(6, 3, SLICE), 3)
 
 
 @pytest.fixture
-def model(tmp_path, state):
-    return models.save_model(tmp_path / "mine", state, made_template(), CARD)
+def model(tmp_path, network):
+    kind = "vae" if isinstance(network, VAE) else "gan"
+    return models.save_model(tmp_path / "mine", network, made_template(), {**CARD, "kind": kind})
 
 
 def network_of(model):
-    return model.network(model.template(), torch.device("cpu"))
+    return model.network(torch.device("cpu"))
 
 
 def altered(model, name, change):
@@ -81,14 +82,26 @@ def refused(action, *mentioned):
         assert word in sentence
 
 
-def test_saved_weights_come_back_exactly_in_half_precision(model, state):
+def test_saved_weights_come_back_exactly_in_half_precision_and_the_brains_as_they_were(model, network):
     found = models.find_model(str(model.folder))
-    loaded = network_of(found).state_dict()
-    assert loaded.keys() == state.keys()
-    for name, tensor in state.items():
-        assert torch.equal(loaded[name], tensor.half().float())
+    loaded = network_of(found)
+    state = network.state_dict()
+    assert type(loaded) is type(network)
+    assert loaded.state_dict().keys() == state.keys()
+    for name, tensor in loaded.state_dict().items():
+        saved = state[name]
+        assert torch.equal(tensor, saved.half().float() if saved.is_floating_point() else saved), name
+    for name in ("mean", "differences"):
+        assert torch.equal(getattr(loaded.decoder.linear, name), getattr(network.decoder.linear, name))
     assert found.name == "mine"
-    assert CARD.items() <= found.card.items()
+    assert {**found.card, "kind": "vae"} == {**CARD, "sha256": found.card["sha256"]}
+
+
+def test_models_of_the_same_brains_may_share_them_beside_the_shipped_ones(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "models_folder", lambda: tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    (model.folder / "brains.npz").rename(tmp_path / "shipped" / "brains.npz")
+    assert network_of(model).decoder.linear.latent == 6
 
 
 def test_a_loaded_network_is_ready_to_use_and_not_to_train(model):
@@ -121,8 +134,9 @@ def test_an_altered_template_is_refused(model):
     refused(model.template, "template.nii.gz", "mine", "altered")
 
 
-@pytest.mark.parametrize("name", ["weights.pt", "template.nii.gz"])
-def test_a_missing_file_is_named(model, name):
+@pytest.mark.parametrize("name", ["weights.pt", "brains.npz", "template.nii.gz"])
+def test_a_missing_file_is_named(model, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "models_folder", lambda: tmp_path / "shipped")
     (model.folder / name).unlink()
     action = model.template if name.startswith("template") else lambda: network_of(model)
     refused(action, name, "lacks")

@@ -1,32 +1,40 @@
-"""The VAE's parts: shapes, what the encoder may see, and a linear path that is linear."""
+"""The parts of a VAE and a GAN: shapes, what the encoder may see, and a linear path that is linear."""
 
+import numpy as np
 import pytest
 import torch
-from MedInpaintLib.networks import VAE, LinearPath, height_features, neighbours
+from MedInpaintLib.networks import DIFFERENCE_LEVELS, GAN, MEAN_LEVELS, VAE, LinearPath, height_features
+from synthetic import linear_path_of
 
 SIZE = (48, 32)
-LATENT = 5
-SUPPORT = torch.zeros(SIZE, dtype=torch.bool)
-SUPPORT[4:44, 3:29] = True
+HEIGHTS, BRAINS = 11, 3
+LATENT = 2 * BRAINS
+HELD = linear_path_of(HEIGHTS, BRAINS, SIZE)
 
 
-@pytest.fixture(params=[3, 7], ids="kernel {}".format)
-def network(request):
-    """A VAE none of whose weights is zero, as after a training."""
-    torch.manual_seed(0)
-    network = VAE(SUPPORT, LATENT, request.param)
+def with_weights(network):
+    """None of the weights is zero, as after a training."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     return network.requires_grad_(False).eval()
 
 
+@pytest.fixture(params=[3, 7], ids="kernel {}".format)
+def network(request):
+    torch.manual_seed(0)
+    return with_weights(VAE(*HELD, request.param))
+
+
+@pytest.fixture(params=[3, 7], ids="kernel {}".format)
+def gan(request):
+    torch.manual_seed(0)
+    return with_weights(GAN(*HELD, request.param))
+
+
 @pytest.fixture
 def path():
-    torch.manual_seed(1)
-    path = LinearPath(SUPPORT, LATENT, controls=4, atoms=7).requires_grad_(False)
-    path.mean.normal_()
-    return path
+    return LinearPath(*HELD)
 
 
 def inputs(n, seed=2):
@@ -91,58 +99,78 @@ def test_a_log_variance_stays_where_its_exponential_is_harmless(network):
 
 def test_the_refinement_sees_nothing_of_the_latent_but_the_linear_paths_slice(network):
     height = torch.tensor([0.3])
-    network.decoder.linear.loadings[:, -1] = 0  # a latent that the linear path ignores
+    network.decoder.linear.differences[:, -1] = network.decoder.linear.differences[:, 0]  # two brains that are alike
     z = torch.randn(1, LATENT)
     other = z.clone()
-    other[:, -1] += 5
-    assert torch.equal(network.decoder(z, height), network.decoder(other, height))
+    other[:, 0] += 1
+    other[:, BRAINS - 1] -= 1
+    torch.testing.assert_close(network.decoder(z, height), network.decoder(other, height), atol=1e-5, rtol=0)
 
 
 def test_an_untrained_decoder_is_its_linear_path_alone():
     torch.manual_seed(0)
-    decoder = VAE(SUPPORT, LATENT, 3).decoder.requires_grad_(False)
+    decoder = VAE(*HELD, 3).decoder.requires_grad_(False)
     z, height = torch.randn(3, LATENT), torch.tensor([0.0, 0.4, 1.0])
     assert torch.equal(decoder(z, height), decoder.linear(z, height))
 
 
-def test_the_linear_path_is_linear_in_the_latent(path):
-    height = torch.full((2,), 0.37)
-    a, b = torch.randn(2, LATENT), torch.randn(2, LATENT)
-    mean = path(0 * a, height)
-    combined = path(2 * a - 3 * b, height) - mean
-    torch.testing.assert_close(combined, 2 * (path(a, height) - mean) - 3 * (path(b, height) - mean))
+def test_the_linear_path_is_the_mean_plus_the_brains_and_their_mirror_images(path):
+    mean, differences = (held[4].numpy().astype(float) for held in HELD)
+    z = np.random.default_rng(5).normal(size=LATENT).astype(np.float32)
+    expected = mean / MEAN_LEVELS
+    for k in range(BRAINS):
+        change = differences[k] / DIFFERENCE_LEVELS / LATENT**0.5
+        expected = expected + z[k] * change + z[BRAINS + k] * change[:, ::-1]
+    made = path(torch.from_numpy(z)[None], torch.tensor([0.4]))
+    np.testing.assert_allclose(made[0, 0].numpy(), expected, atol=1e-5)
 
 
-def test_outside_the_support_the_linear_path_is_black(path):
-    slices = path(torch.randn(3, LATENT), torch.tensor([0.0, 0.4, 1.0]))
-    assert slices.shape == (3, 1, *SIZE)
-    assert (slices[:, 0, ~SUPPORT] == 0).all()
-    assert (slices[:, 0, SUPPORT] != 0).all()
+def test_its_components_are_what_a_unit_of_each_latent_changes(path):
+    height = torch.full((LATENT,), 0.6)
+    changed = path(torch.eye(LATENT), height) - path(torch.zeros(LATENT, LATENT), height)
+    torch.testing.assert_close(path.components(height[:1])[0], changed[:, 0], atol=1e-5, rtol=0)
 
 
-def test_at_a_control_height_the_linear_path_has_the_control_values(path):
-    height = torch.arange(4) / 3
-    z = torch.randn(4, LATENT)
-    expected = path.mean[::2] + torch.einsum("nk,nka,ap->np", z, path.loadings, path.dictionary)
-    torch.testing.assert_close(path(z, height)[:, 0, SUPPORT], expected)
+def test_a_mirrored_brain_has_the_mirrored_latent(path):
+    z, height = torch.randn(2, LATENT), torch.tensor([0.2, 0.8])
+    mirrored = path(torch.cat([z[:, BRAINS:], z[:, :BRAINS]], dim=1), height)
+    torch.testing.assert_close(mirrored, path(z, height).flip(-1))
 
 
-def test_half_way_between_control_heights_the_loadings_are_averaged(path):
+def test_between_two_slices_the_linear_path_takes_the_nearer_one(path):
     z = torch.randn(1, LATENT)
-    loadings = (path.loadings[1] + path.loadings[2]) / 2
-    expected = path.mean[3] + z @ loadings @ path.dictionary
-    torch.testing.assert_close(path(z, torch.tensor([0.5]))[:, 0, SUPPORT], expected)
+    assert torch.equal(path(z, torch.tensor([0.54])), path(z, torch.tensor([0.5])))
+    assert not torch.equal(path(z, torch.tensor([0.56])), path(z, torch.tensor([0.5])))
 
 
-@pytest.mark.parametrize("controls", [2, 24])
-def test_interpolation_between_controls_is_exact_for_a_straight_line(controls):
-    height = torch.linspace(0, 1, 101)
-    value = sum(share * (3.0 * index / (controls - 1) - 1) for index, share in neighbours(height, controls))
-    torch.testing.assert_close(value, 3 * height - 1)
-    for index, share in neighbours(torch.tensor([-0.5, 1.5]), controls):  # beyond the ends: the ends
-        assert index.min() >= 0
-        assert index.max() < controls
-        assert ((share == 0) | (share == 1)).all()
+def test_a_vaes_prior_is_the_squared_length_of_u(network):
+    u = torch.randn(3, LATENT)
+    expected = [sum(x**2 for x in row) for row in u.tolist()]
+    assert network.prior_loss(u, 0 * u, torch.zeros(3)).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gans_prior_is_the_logarithm_of_the_share_it_takes_for_false(gan):
+    z, height = torch.randn(3, LATENT), torch.tensor([0.1, 0.5, 0.9])
+    probability = torch.sigmoid(gan.discriminator(gan.decoder(z, height), height))
+    assert ((probability > 0) & (probability < 1)).all()
+    assert probability.shape == (3,)
+    torch.testing.assert_close(gan.prior_loss(0 * z, z, height), torch.log(1 - probability))
+
+
+def test_the_discriminator_is_told_the_height(gan):
+    image = torch.rand(1, 1, *SIZE).expand(2, -1, -1, -1)
+    low, high = gan.discriminator(image, torch.tensor([0.2, 0.7]))
+    assert abs(low - high) > 1e-4
+
+
+def test_a_gan_starts_from_the_prior_and_a_vae_from_its_encoder_first(network, gan):
+    image, hole, height = inputs(3)
+    noise = torch.randn(4, 3, LATENT)
+    assert torch.equal(gan.start(image, hole, height, noise), noise)
+    starts = network.start(image, hole, height, noise)
+    mean, log_variance = network.encoder(image, hole, height)
+    assert torch.equal(starts[0], mean)
+    torch.testing.assert_close(starts[2], mean + (log_variance / 2).exp() * noise[2])
 
 
 def test_height_features_tell_neighbouring_slices_apart():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from .trainer import Trainer, TrainingSettings
 
 DECAY = 0.998  # a step, of the running average of the generator
 PACE = 0.1  # of the generator, against the discriminator's
-LEAD = 1.2  # nats: the generator learns while the discriminator's running loss is below; knowing nothing is 1.39
+LEAD = 1.2  # nats: the generator learns where the discriminator's loss is below; that of knowing nothing is 1.39
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class GANTrainer(Trainer):
         self.average = AveragedModel(refinement, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
         self.deceiving = self.adam(refinement.parameters(), (0.5, 0.99), PACE)
         self.detecting = self.adam(discriminator.parameters(), (0.5, 0.99))
-        self.running = 2 * math.log(2)  # the discriminator's loss, before it knows anything
         self.parts = {
             "network": self.network,
             "average": self.average,
@@ -65,8 +63,7 @@ class GANTrainer(Trainer):
         self._descend(self.detecting, discriminator)
 
         generator = nnf.softplus(-self._odds(generated, height)).mean()
-        self.running = 0.9 * self.running + 0.1 * discriminator.item()
-        if self.running < LEAD:
+        if discriminator.item() < LEAD:
             self._descend(self.deceiving, generator)
             self.average.update_parameters(decoder.refinement)
         return {"generator": generator.item(), "discriminator": discriminator.item()}

@@ -1,0 +1,132 @@
+"""What is continued into the hole: closed forms on small fields, and what must stay as it is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from MedInpaintLib import conditioning
+from MedInpaintLib.conditioning import MARGIN, NOISE, RING, conditioned
+from MedInpaintLib.slices import Slices
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+SHAPE = (9, 40, 44)
+BRAINS = 6
+
+
+@pytest.fixture(scope="module")
+def fields():
+    """Components of smooth made-up brains, (n, k, h, w)."""
+    noise = np.random.default_rng(0).normal(size=(BRAINS, *SHAPE))
+    smooth = gaussian_filter(noise, (0, 2, 2, 2))
+    return (0.15 * smooth / smooth.std() / BRAINS**0.5).swapaxes(0, 1).astype(np.float32)
+
+
+def slices_of(image, hole):
+    return Slices(np.where(hole, 0, image).astype(np.float32), hole, hole, ~hole, np.arange(10, 10 + SHAPE[0]), 1.0)
+
+
+@pytest.fixture(scope="module")
+def hole():
+    hole = np.zeros(SHAPE, bool)
+    hole[3:6, 14:22, 15:25] = True
+    return hole
+
+
+def test_where_the_model_explains_the_surroundings_nothing_is_added(fields, hole):
+    generated = np.random.default_rng(1).uniform(0, 1, SHAPE).astype(np.float32)
+    result = conditioned(generated, slices_of(generated, hole), fields.__getitem__)
+    np.testing.assert_allclose(result, generated, atol=1e-5)
+
+
+def test_what_the_brains_do_not_explain_alone_is_explained_by_a_latent_that_varies_in_place(fields, hole):
+    z = gaussian_filter(np.random.default_rng(2).normal(size=(BRAINS, *SHAPE)), (0, 3, 3, 3))
+    z = (z / z.std()).swapaxes(0, 1)
+    truth = 0.5 + (z * fields).sum(axis=1)
+    generated = np.full(SHAPE, 0.5, np.float32)
+    result = conditioned(generated, slices_of(truth, hole), fields.__getitem__)
+    error, before = (np.square(made - truth)[hole].mean() for made in (result, generated))
+    assert error < 0.5 * before
+
+
+def test_it_is_the_conditional_mean_of_the_gaussian_field(fields):
+    """Two pixels in the hole, against the inverse of the whole covariance."""
+    hole = np.zeros(SHAPE, bool)
+    hole[4, 20, 20:22] = True
+    left = np.random.default_rng(3).normal(0, 0.1, SHAPE)
+    generated = np.zeros(SHAPE, np.float32)
+    slices = slices_of(left, hole)
+    known = (distance_transform_edt(~hole) <= RING) & ~hole
+    places = np.argwhere(hole | known)
+    values = np.array([fields[k][:, j, i] for k, j, i in places], dtype=float)
+    squared = ((places[:, None] - places[None]) ** 2).sum(axis=2)
+    joint = values @ values.T * np.exp(-squared / (2 * conditioning.REACH**2))
+    joint += conditioning.DETAIL**2 * np.exp(-squared / (2 * conditioning.DETAIL_REACH**2))
+    inside = hole[tuple(places.T)]
+    joint[~inside, ~inside] += NOISE**2
+    precision = np.linalg.inv(joint)
+    expected = -np.linalg.solve(
+        precision[np.ix_(inside, inside)], precision[np.ix_(inside, ~inside)] @ left[tuple(places[~inside].T)]
+    )
+    result = conditioned(generated, slices, fields.__getitem__)
+    np.testing.assert_allclose(result[hole], expected, atol=1e-4)
+
+
+def test_near_the_hole_known_pixels_show_the_scan_and_farther_ones_what_was_generated(fields, hole):
+    random = np.random.default_rng(4)
+    image, generated = random.uniform(0, 1, (2, *SHAPE)).astype(np.float32)
+    slices = slices_of(image, hole)
+    result = conditioned(generated, slices, fields.__getitem__)
+    distance = distance_transform_edt(~hole)
+    ring, far = ~hole & (distance <= RING), distance > RING
+    assert (result[ring] == image[ring]).all()
+    assert (result[far] == generated[far]).all()
+
+
+def test_neither_what_lies_in_the_hole_nor_what_is_no_context_matters(fields, hole):
+    random = np.random.default_rng(5)
+    image, generated = random.uniform(0, 1, (2, *SHAPE)).astype(np.float32)
+    slices = slices_of(image, hole)
+    context = slices.context.copy()
+    context[:, :14] = False
+    slices = replace(slices, context=context)
+    painted = replace(slices, image=np.where(context, slices.image, np.float32(77)))
+    first, second = (conditioned(generated, given, fields.__getitem__) for given in (slices, painted))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_what_is_unknown_close_to_the_hole_is_filled_as_well(fields, hole):
+    image = np.full(SHAPE, 0.7, np.float32)
+    generated = np.full(SHAPE, 0.5, np.float32)
+    unknown = hole.copy()
+    unknown[:, 14:22, 25:30] = True
+    slices = replace(slices_of(image, hole), unknown=unknown, context=~unknown)
+    result = conditioned(generated, slices, fields.__getitem__)
+    added = (result != generated) & ~slices.context
+    assert (added == unknown & (distance_transform_edt(~hole) <= MARGIN)).all()
+
+
+def test_of_many_known_pixels_some_do_and_they_are_the_same_every_time(fields, hole, monkeypatch):
+    image = gaussian_filter(np.random.default_rng(6).normal(size=SHAPE), 3).astype(np.float32)
+    generated = np.zeros(SHAPE, np.float32)
+    slices = slices_of(image, hole)
+    whole = conditioned(generated, slices, fields.__getitem__)
+    monkeypatch.setattr(conditioning, "MOST", 400)
+    some, again = (conditioned(generated, slices, fields.__getitem__) for _ in range(2))
+    np.testing.assert_array_equal(some, again)
+    assert not np.array_equal(some, whole)
+    assert np.abs(some - whole)[hole].mean() < 0.5 * np.abs(whole)[hole].mean()
+
+
+def test_a_hole_without_known_surroundings_keeps_what_was_generated(fields, hole):
+    generated = np.random.default_rng(7).uniform(0, 1, SHAPE).astype(np.float32)
+    slices = replace(slices_of(generated, hole), context=np.zeros(SHAPE, bool), unknown=np.ones(SHAPE, bool))
+    np.testing.assert_array_equal(conditioned(generated, slices, fields.__getitem__), generated)
+
+
+def test_two_holes_far_apart_do_not_touch_each_other(fields):
+    one, both = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    one[2:4, 5:9, 5:9] = both[2:4, 5:9, 5:9] = both[5:8, 30:36, 30:36] = True
+    image = gaussian_filter(np.random.default_rng(8).normal(size=SHAPE), 2).astype(np.float32)
+    generated = np.zeros(SHAPE, np.float32)
+    alone, together = (conditioned(generated, slices_of(image, hole), fields.__getitem__) for hole in (one, both))
+    np.testing.assert_array_equal(alone[one], together[one])
