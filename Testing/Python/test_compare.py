@@ -288,9 +288,7 @@ def searched(data, tmp_path, monkeypatch):
         return SimpleNamespace(slices=data.brains(tuning=False).mean(axis=0)[slices.heights])
 
     monkeypatch.setattr(latent, "search", search)
-    model = SimpleNamespace(
-        name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda template, device: None
-    )
+    model = SimpleNamespace(name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda device: None)
     return *fills.model_fills([model], data.template, Settings()), settings
 
 
@@ -311,9 +309,7 @@ def test_what_a_search_found_is_not_taken_for_another_case(searched, case):
 
 
 def test_two_models_of_one_name_are_refused(data, searched, tmp_path):
-    model = SimpleNamespace(
-        name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda template, device: None
-    )
+    model = SimpleNamespace(name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda device: None)
     with pytest.raises(InputError, match="Two models are called 'vae3'"):
         fills.model_fills([model, model], data.template, Settings())
 

@@ -18,7 +18,7 @@ AT_LOAD = {  # library: the files that may import it when they are loaded
         "deformation.py",
         "networks.py",
         "augment.py",
-        "principal.py",
+        "fitting.py",
         "shape.py",
         "trainer.py",
         "vae.py",
