@@ -20,7 +20,7 @@ def context_weights(
     """Weigh every known pixel by how much of the cubic window around it is hole.
 
     The paper's weight is the share of hole pixels in a window in the slice; here the window reaches into the slices
-    above and below as well, so that those next to the hole count. Added is a small floor, so that the rest of the
+    above and below as well, so that those next to the hole count (not that of a slice on its own). Added is a small floor, so that the rest of the
     slice still has a say in which anatomy is generated. Where there is no slice, there is no hole.
 
     Args:
@@ -38,7 +38,8 @@ def context_weights(
         return known.astype(np.float32)
     stack = np.zeros((heights[-1] - heights[0] + 1, *hole.shape[1:]))
     stack[heights - heights[0]] = hole
-    share = uniform_filter(stack, size=window, mode="constant")[heights - heights[0]]
+    size = window if len(stack) > 1 else 1, window, window  # a slice on its own has the paper's window
+    share = uniform_filter(stack, size=size, mode="constant")[heights - heights[0]]
     # The filter's running sums leave some 1e-17 where there is no hole: round to whole pixels.
-    share = np.rint(share * window**3) / window**3
+    share = np.rint(share * np.prod(size)) / np.prod(size)
     return np.where(known, share + floor, 0).astype(np.float32)

@@ -55,6 +55,14 @@ def test_a_slice_weighs_by_its_distance_along_the_height():
     np.testing.assert_array_equal(weights[2], np.float32(0.02))
 
 
+def test_a_slice_on_its_own_is_weighed_as_in_the_paper():
+    hole = np.zeros((1, 15, 15), dtype=bool)
+    hole[0, 5:8, 5:8] = True
+    weights = of_stack(hole, ~hole, window=7, floor=0.0)
+    assert weights[0, 6, 4] == pytest.approx(9 / 49)
+    assert weights[0, 6, 2] == pytest.approx(3 / 49)
+
+
 def test_hole_and_unusable_pixels_weigh_nothing():
     hole = np.zeros((1, 15, 15), dtype=bool)
     hole[0, 5:8, 5:8] = True
