@@ -20,8 +20,8 @@ def context_weights(
     """Weigh every known pixel by how much of the cubic window around it is hole.
 
     The paper's weight is the share of hole pixels in a window in the slice; here the window reaches into the slices
-    above and below as well, so that those next to the hole count (not that of a slice on its own). Added is a small floor, so that the rest of the
-    slice still has a say in which anatomy is generated. Where there is no slice, there is no hole.
+    above and below as well, if there are any, so that those next to the hole count. Added is a small floor, so that
+    the rest of the slice still has a say in which anatomy is generated. Where there is no slice, there is no hole.
 
     Args:
         hole: (n, h, w) bool, the pixels to fill.
