@@ -74,7 +74,8 @@ def report(run, folder):
     return text
 
 
-WITH_ABLATIONS = [*CARDS, *(f"{name} {part}" for name in CARDS for part in ("no prior", "unweighted", "no blending"))]
+PARTS = ("no prior", "unweighted", "no conditioning", "no blending")
+WITH_ABLATIONS = [*CARDS, *(f"{name} {part}" for name in CARDS for part in PARTS)]
 
 
 def test_every_figure_table_and_claim_is_there_with_all_models(tmp_path, scene):

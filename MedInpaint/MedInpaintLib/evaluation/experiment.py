@@ -26,7 +26,8 @@ is prepared with the whole brain in view, as the study's slices were.
 
 **Fills.** harmonic: the smoothest continuation, 3-D. biharmonic: scikit-image, slice by slice. telea: OpenCV, slice by
 slice. mean: the training brains' mean. linear: probabilistic PCA of the training slices. Mean, linear and the models
-are blended into the scan alike. "no prior", "unweighted" and "no blending" are a model without one of its parts.
+are blended into the scan alike. "no prior", "unweighted", "no conditioning" and "no blending" are a model without one
+of its parts; the study had no conditioning.
 
 **Measurements.** In the hole, after rounding to the scan's pixel type: PSNR (peak: the 99.5th percentile of the brain),
 SSIM (Gaussian window, sigma 1.5 voxels), MAE (share of that peak), sharpness (mean gradient over the truth's), seam

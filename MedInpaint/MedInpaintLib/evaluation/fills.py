@@ -36,6 +36,7 @@ LINEAR_NOISE = 0.1  # intensity squared: the prior's weight
 ABLATIONS: Mapping[str, Mapping] = {  # what follows the model's name, and the settings that differ
     "no prior": {"prior": False},
     "unweighted": {"weighting": False},
+    "no conditioning": {"conditioning": False},
     "no blending": {"blending": "none"},
 }
 
