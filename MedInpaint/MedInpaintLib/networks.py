@@ -195,7 +195,7 @@ class VAE(nn.Module):
         kernel: side of the convolution kernels, 3 or 7.
     """
 
-    prior_weight = 1.0  # lambda, unless the user says otherwise
+    prior_weight = 0.3  # lambda, unless the user says otherwise
     restarts = 1
     bound = math.inf  # of every |u| in the search
     judged = None  # slices whose prior is computed in a step: all
