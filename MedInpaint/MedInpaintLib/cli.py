@@ -161,7 +161,7 @@ def _demo(args: argparse.Namespace, console: Console) -> None:
 
 
 def _models(args: argparse.Namespace, console: Console) -> None:
-    from .models import WEIGHTS, shipped_models
+    from .models import BRAINS, WEIGHTS, models_folder, shipped_models
 
     rows = [("name", "kind", "kernel", "latent", "size", "epochs", "training", "PSNR of round holes in unseen scans")]
     for model in shipped_models():
@@ -180,6 +180,8 @@ def _models(args: argparse.Namespace, console: Console) -> None:
             )
         )
     print(table(rows))
+    shared = models_folder() / BRAINS
+    print(f"They share the {shared.stat().st_size / 1e6:.1f} MB of {shared.name}.")
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:

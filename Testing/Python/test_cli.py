@@ -251,9 +251,11 @@ def test_a_table_has_aligned_columns():
 
 def test_the_models_are_listed(capfd):
     assert main(["models"]) == 0
-    heading, _, *rows = capfd.readouterr().out.splitlines()
+    heading, _, *rows, shared = capfd.readouterr().out.splitlines()
     assert heading.split()[:4] == ["name", "kind", "kernel", "latent"]
-    assert ["vae3", "vae", "3"] in [row.split()[:3] for row in rows]
+    four = [["gan3", "gan", "3"], ["gan7", "gan", "7"], ["vae3", "vae", "3"], ["vae7", "vae", "7"]]
+    assert [row.split()[:3] for row in rows] == four
+    assert "brains.npz" in shared
 
 
 def test_a_scan_given_to_train_and_to_tune_is_refused(small, tmp_path, capfd):
