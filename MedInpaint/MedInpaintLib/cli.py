@@ -106,7 +106,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
     parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
     parser.add_argument(
-        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 4 for a GAN)"
+        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 2 for a GAN)"
     )
     parser.add_argument("--average", metavar="N", type=int, help="take the mean of the N best starts (default: 1)")
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
