@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
 BRAINS = "brains.npz"  # what the linear path holds; the shipped models share one, beside their folders
+SAMPLES = "samples.png"  # slices drawn from the prior, a row per brain
 TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
 
 

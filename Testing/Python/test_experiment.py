@@ -62,6 +62,8 @@ def finished(folder, scene, fills, kinds=KINDS, cards=CARDS, groups=("one", "two
     for name, its in cards.items():
         (folder / name).mkdir()
         (folder / name / "weights.pt").write_bytes(b"0" * 2_000_000)
+        grid = np.random.default_rng(0).integers(0, 255, (60, 90), dtype=np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(grid), str(folder / name / "samples.png"))
         models.append(SimpleNamespace(name=name, card=its, folder=folder / name))
     return Run(folder, rows, models)
 
@@ -83,7 +85,7 @@ def test_every_figure_table_and_claim_is_there_with_all_models(tmp_path, scene):
     shown = re.findall(r"\(Figures/(.*)\.png\)", text)
     assert shown == [
         "experiment_square", "experiment_lesions", "experiment_ellipsoid", "experiment_ablations", "experiment_prior",
-        "experiment_sizes_one", "experiment_sizes_two", "experiment_training",
+        "experiment_sizes_one", "experiment_sizes_two", "experiment_samples", "experiment_training",
     ]  # fmt: skip
     assert "| GAN 3 | 26.93, 19.38, 21.85 | 22.72 | 31.00 (n = 12) | 31.00 (n = 3) |" in text
     assert "| GAN 7 | 26.85, 23.40, 22.22 | 24.16 | - | - |" in text

@@ -10,7 +10,7 @@ import numpy as np
 from ..files import replacing
 from .cases import ELLIPSOID, SQUARE
 from .claims import FEWER, HOLDS, LARGE, LEVEL, STUDY, STUDY_SIDE, Claim, claims
-from .figures import Run, ablation_figures, model_figures, size_figures, training_figure
+from .figures import Run, ablation_figures, model_figures, samples_figure, size_figures, training_figure
 from .statistics import REFERENCES, by_fill, full_name, rivals
 from .summary import by_group_and_kind, full_table, p_value, paired_table
 from .tables import Row, markdown
@@ -49,6 +49,7 @@ def write_report(run: Run, command: str, folder: Path) -> None:
         *model_figures(run, figures),
         *ablation_figures(run, figures),
         *size_figures(run, figures),
+        *samples_figure(run, figures),
         *training_figure(run, figures),
     ]
     parts = [

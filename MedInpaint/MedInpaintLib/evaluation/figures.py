@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import Model
+from ..models import SAMPLES, Model
 from .cases import ELLIPSOID, SQUARE
 from .fills import ABLATIONS
 from .pictures import View, read_view, show, view_path, voxels_path
@@ -203,6 +203,26 @@ def training_figure(run: Run, folder: Path) -> list[tuple[str, str]]:
         column[0].set_title(f"{name}: {card['epochs']} epochs, {card['training_minutes']:.0f} min", fontsize=9)
     _save(figure, folder / "experiment_training.png")
     return [("experiment_training.png", "Training: mean losses of each epoch, as on the models' cards")]
+
+
+def samples_figure(run: Run, folder: Path) -> list[tuple[str, str]]:
+    """The upper half of each model's picture of samples, two brains; none without such pictures."""
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+
+    pictures = {model.name: imread(model.folder / SAMPLES) for model in run.models if (model.folder / SAMPLES).exists()}
+    if not pictures:
+        return []
+    rows = (len(pictures) + 1) // 2
+    figure = Figure(figsize=(10, 2.5 * rows), layout="constrained")
+    places = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes in places:
+        axes.set_axis_off()
+    for axes, (name, picture) in zip(places, pictures.items(), strict=False):
+        axes.imshow(picture[: len(picture) // 2], cmap="gray", vmin=0, vmax=1)
+        axes.set_title(name, fontsize=9)
+    _save(figure, folder / "experiment_samples.png")
+    return [("experiment_samples.png", "Slices that each model draws from its prior: a row is one z")]
 
 
 def _save(figure, path: Path) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..models import SAMPLES
 from ..networks import GAN, VAE
 
 BRAINS = 4  # rows
 HEIGHTS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)  # columns
-SAMPLES = "samples.png"
 WHITE = 1.0  # model intensity
 
 
