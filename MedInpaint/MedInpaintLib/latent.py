@@ -22,7 +22,7 @@ from .settings import Settings
 from .slices import Slices
 
 LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
-CHUNK = 32  # slices decoded at once; bounds memory at about 0.5 GB on a CPU
+CHUNK = 32  # slices decoded at once; bounds memory
 CHECK_EVERY = 10  # steps between looks at the loss
 KNOT_RATE = 0.3  # of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
@@ -114,6 +114,7 @@ class _Descent:
             self._tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
         )
         self.height = self._tensor(slices.heights / (count - 1))
+        self.held = network.decoder.linear.held(self.height)
         self.coupling = slice_coupling(slices.heights).to(self.device)
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
@@ -135,7 +136,7 @@ class _Descent:
         roots = self._latents()
         leaves = [root.detach().requires_grad_() for root in roots]  # gather the decoder's gradient chunk by chunk
         total = torch.zeros((), device=self.device)
-        for part in self._chunks(torch.arange(len(roots[0]))):
+        for part in self._chunks(0, len(roots[0])):
             loss = self._context_loss(*leaves, part).sum()
             loss.backward()
             total += loss.detach()
@@ -154,17 +155,19 @@ class _Descent:
         """The best starts' mean."""
         n = len(self.height)
         z, displacement = self._latents()
-        losses = [self._context_loss(z, displacement, part) for part in self._chunks(torch.arange(len(z)))]
-        losses = torch.cat(losses)
+        chunks = self._chunks(0, len(z))
+        losses = torch.cat([self._context_loss(z, displacement, part) for part in chunks])
         if self.prior_weight:
-            u, parts = self.u.flatten(0, 1), self._chunks(torch.arange(len(z)))
-            losses = losses + self.prior_weight * torch.cat([self._prior_losses(u, z, part) for part in parts])
+            heights = self.height.repeat(self.starts)
+            u = self.u.flatten(0, 1)
+            prior = [self.network.prior_loss(u[part], z[part], heights[part]) for part in chunks]
+            losses = losses + self.prior_weight * torch.cat(prior)
         losses = losses.view(self.starts, n)
         order = losses.sum(1).argsort()
         made = torch.zeros_like(self.image)
         for start in order[: self.averaged].tolist():
-            parts = self._chunks(torch.arange(start * n, (start + 1) * n))
-            made += torch.cat([self._generated(self.network.decoder, z, displacement, part) for part in parts])
+            parts = self._chunks(start * n, (start + 1) * n)
+            made += torch.cat([self._generated(z, displacement, part, refined=True) for part in parts])
         made = (made[:, 0] / self.averaged).cpu().numpy()
         if self.conditioning:
             bent = displacement[order[0] * n : (order[0] + 1) * n]
@@ -199,8 +202,11 @@ class _Descent:
         """z (m * n, latent) and the displacements in pixels (m * n, h, w, 2)."""
         return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
 
-    def _generated(self, decode: Callable, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
-        made = decode(z[part], self.height[part % len(self.height)])
+    def _generated(self, z: Tensor, displacement: Tensor, part: slice, refined: bool = False) -> Tensor:
+        own = self._own(part)
+        made = self.network.decoder.linear.combined(z[part], *(held[own] for held in self.held))
+        if refined:
+            made = made + self.network.decoder.refinement(made, self.height[own])
         return self.gain * self.deformation.warped(made, displacement[part]) + self.offset
 
     def _components(self, displacement: Tensor, index: int) -> np.ndarray:
@@ -208,24 +214,30 @@ class _Descent:
         components = self.network.decoder.linear.components(self.height[index : index + 1])
         return (self.gain * self.deformation.warped(components, displacement[index : index + 1]))[0].cpu().numpy()
 
-    def _context_loss(self, z: Tensor, displacement: Tensor, part: Tensor) -> Tensor:
-        image, weight = (tensor[part % len(self.height)] for tensor in (self.image, self.weight))
-        difference = self._generated(self.network.decoder.linear, z, displacement, part) - image
-        return (weight * difference.abs()).flatten(1).sum(1)
+    def _context_loss(self, z: Tensor, displacement: Tensor, part: slice) -> Tensor:
+        own = self._own(part)
+        difference = self._generated(z, displacement, part) - self.image[own]
+        return (self.weight[own] * difference.abs()).flatten(1).sum(1)
 
     def _prior_loss(self, z: Tensor) -> Tensor:
         """The weighted prior of all slices, estimated from as many as the network judges in a step."""
-        part = torch.arange(len(z))
+        some = torch.arange(len(z))
         if self.network.judged:
-            part = torch.randperm(len(z), generator=self.random)[: self.network.judged]
-        losses = self._prior_losses(self.u.flatten(0, 1), z, part.to(self.device))
-        return self.prior_weight * losses.sum() * (len(z) / len(part))
+            some = torch.randperm(len(z), generator=self.random)[: self.network.judged]
+        some = some.to(self.device)
+        losses = self.network.prior_loss(self.u.flatten(0, 1)[some], z[some], self.height[some % len(self.height)])
+        return self.prior_weight * losses.sum() * (len(z) / len(some))
 
-    def _prior_losses(self, u: Tensor, z: Tensor, part: Tensor) -> Tensor:
-        return self.network.prior_loss(u[part], z[part], self.height[part % len(self.height)])
+    def _chunks(self, begin: int, end: int) -> list[slice]:
+        """Slices of whole starts, cut so that no chunk has more than CHUNK of them or of two starts."""
+        n = len(self.height)
+        starts = range(begin, end, n)
+        return [slice(low, min(low + CHUNK, at + n)) for at in starts for low in range(at, at + n, CHUNK)]
 
-    def _chunks(self, slices: Tensor) -> tuple[Tensor, ...]:
-        return slices.to(self.device).split(CHUNK)
+    def _own(self, part: slice) -> slice:
+        """A chunk's place among the slices of its start."""
+        first = part.start % len(self.height)
+        return slice(first, first + part.stop - part.start)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32).to(self.device)

@@ -97,19 +97,22 @@ class LinearPath(nn.Module):
 
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
         """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,), 0 to 1: those of the nearest slice."""
-        index = self._nearest(height)
-        differences = self.differences[index].to(z.dtype)
-        brains, mirrored = (torch.einsum("nk,nkhw->nhw", part, differences) for part in z.chunk(2, dim=1))
-        mean = self.mean[index].to(z.dtype) / MEAN_LEVELS
-        return (mean + self.scale * (brains + mirrored.flip(-1)))[:, None]
+        return self.combined(z, *self.held(height))
+
+    def held(self, height: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean (n, h, w) and the differences (n, brains, h, w) at relative heights (n,), as floats."""
+        index = (height * (len(self.mean) - 1)).round().long()
+        return self.mean[index].float() / MEAN_LEVELS, self.scale * self.differences[index].float()
+
+    def combined(self, z: Tensor, mean: Tensor, differences: Tensor) -> Tensor:
+        """Slices (n, 1, h, w) of latents (n, latent) and what is held at their heights."""
+        parts = torch.einsum("nmk,nkhw->nmhw", z.unflatten(1, (2, -1)), differences)  # brains, and those to mirror
+        return mean[:, None] + parts[:, :1] + parts[:, 1:].flip(-1)
 
     def components(self, height: Tensor) -> Tensor:
         """S_k (n, latent, h, w) at relative heights (n,)."""
-        differences = self.differences[self._nearest(height)].float()
-        return self.scale * torch.cat([differences, differences.flip(-1)], dim=1)
-
-    def _nearest(self, height: Tensor) -> Tensor:
-        return (height * (len(self.mean) - 1)).round().long()
+        _, differences = self.held(height)
+        return torch.cat([differences, differences.flip(-1)], dim=1)
 
 
 class Refinement(nn.Module):
