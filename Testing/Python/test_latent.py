@@ -9,10 +9,10 @@ from MedInpaintLib import latent
 from MedInpaintLib.context import context_weights
 from MedInpaintLib.errors import Cancelled, InputError
 from MedInpaintLib.latent import CORRELATION, choose_device, search, slice_coupling
-from MedInpaintLib.networks import VAE
+from MedInpaintLib.networks import GAN, VAE
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.slices import Slices
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from synthetic import linear_path_of
 
 SIZE = (32, 32)
@@ -168,6 +168,48 @@ def test_more_starts_never_give_a_worse_start(network, slices):
     one, many = (run(network, slices, replace(settings, restarts=restarts)) for restarts in (1, 60))
     assert many.losses.sum() < one.losses.sum()
     assert np.abs(many.slices - one.slices).max() > 1e-5
+
+
+def test_the_mean_of_the_best_starts_is_taken_if_asked_for(network, slices):
+    settings = replace(SETTINGS, iterations=0, prior=False, restarts=2)
+    first = run(network, slices, replace(settings, restarts=1)).slices  # the encoder's mean is the first start
+    best, mean = (run(network, slices, replace(settings, average=average)).slices for average in (1, 2))
+    other = 2 * mean - best
+    assert np.abs(best - other).max() > 1e-4
+    assert min(np.abs(first - best).max(), np.abs(first - other).max()) < 1e-5
+
+
+def test_a_gans_latents_stay_within_their_bound(slices):
+    torch.manual_seed(0)
+    gan = GAN(*smooth_path(), 3).requires_grad_(False).eval()
+    descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, restarts=3))
+    assert descent.u.abs().max() == gan.bound  # drawn from a standard normal prior
+    for _ in range(5):
+        descent.step()
+    assert descent.u.abs().max() <= gan.bound
+    first, again, other = (run(gan, slices, replace(SETTINGS, seed=seed)) for seed in (5, 5, 6))
+    assert first.slices.tobytes() == again.slices.tobytes() != other.slices.tobytes()
+
+
+def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(slices):
+    torch.manual_seed(0)
+    gan = GAN(*smooth_path(), 3).requires_grad_(False).eval()
+    losses = []
+    for weight in (0.0, 1e4):
+        descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, prior_weight=weight, iterations=60))
+        for _ in range(60):
+            descent.step()
+        z, _ = descent._latents()
+        losses.append(gan.prior_loss(descent.u, z, descent.height.repeat(gan.restarts)).sum())
+    assert losses[1] < losses[0]
+
+
+def test_conditioning_brings_the_known_pixels_round_the_hole_back(network, slices):
+    plain, conditioned = (run(network, slices, replace(SETTINGS, conditioning=on)).slices for on in (False, True))
+    ring = slices.context & (distance_transform_edt(~slices.hole) <= 4)
+    assert (conditioned[ring] == slices.image[ring]).all()
+    assert not np.allclose(plain[ring], slices.image[ring], atol=1e-3)
+    assert not np.array_equal(plain[slices.hole], conditioned[slices.hole])
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, slices):

@@ -15,6 +15,7 @@ WRONG = [
     ("iterations", -1, "-1"),
     ("restarts", 0, "0"),
     ("restarts", -3, "-3"),
+    ("average", 0, "0"),
     ("prior_weight", -0.5, "-0.5"),
     ("prior_weight", float("nan"), "nan"),
     ("prior_weight", float("inf"), "inf"),
