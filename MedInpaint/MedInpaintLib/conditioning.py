@@ -46,16 +46,10 @@ def conditioned(
     fill = slices.unknown & (distance <= MARGIN)
     result = np.where(ring, slices.image, generated)
     holes, _ = ndimage.label(ndimage.binary_dilation(slices.hole, iterations=MARGIN))
-    fields: dict[int, NDArray[np.float32]] = {}
-
-    def component_values(places: NDArray[np.intp]) -> NDArray[np.float32]:
-        values = []
-        for index in np.unique(places[:, 0]):
-            if index not in fields:
-                fields[index] = components(index)
-            _, y, x = places[places[:, 0] == index].T
-            values.append(fields[index][:, y, x].T)
-        return np.concatenate(values)  # places are in ascending order
+    left = slices.image - generated
+    near = ring | fill  # the only pixels whose components are held, bounding memory
+    values = np.concatenate([components(n)[:, here].T for n, here in enumerate(near) if here.any()])
+    row = np.cumsum(near).reshape(near.shape) - 1  # of `values`, for each pixel near a hole
 
     random = np.random.default_rng(0)
     for number, box in enumerate(ndimage.find_objects(holes), start=1):
@@ -70,8 +64,8 @@ def conditioned(
             likelihood = 1 / distance[tuple(known.T)]
             chosen = random.choice(len(known), MOST, replace=False, p=likelihood / likelihood.sum())
             known = known[np.sort(chosen)]
-        left = (slices.image - generated)[tuple(known.T)]
-        result[tuple(unknown.T)] += _mean(unknown, component_values(unknown), known, component_values(known), left)
+        unknown_values, known_values = (values[row[tuple(places.T)]] for places in (unknown, known))
+        result[tuple(unknown.T)] += _mean(unknown, unknown_values, known, known_values, left[tuple(known.T)])
     return result.astype(np.float32)
 
 

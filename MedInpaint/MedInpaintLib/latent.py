@@ -206,7 +206,7 @@ class _Descent:
         own = self._own(part)
         made = self.network.decoder.linear.combined(z[part], *(held[own] for held in self.held))
         if refined:
-            made = made + self.network.decoder.refinement(made, self.height[own])
+            made = self.network.decoder.refined(made, self.height[own])
         return self.gain * self.deformation.warped(made, displacement[part]) + self.offset
 
     def _components(self, displacement: Tensor, index: int) -> np.ndarray:

@@ -151,7 +151,10 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
         """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
-        linear = self.linear(z, height)
+        return self.refined(self.linear(z, height), height)
+
+    def refined(self, linear: Tensor, height: Tensor) -> Tensor:
+        """Slices (n, 1, h, w) of the linear path at relative heights (n,), refined."""
         return linear + self.refinement(linear, height)
 
 

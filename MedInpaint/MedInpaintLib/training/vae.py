@@ -84,6 +84,6 @@ class VAETrainer(Trainer):
         linear, truth, near = moved(
             torch.cat([decoder.linear(fitted, height), slices, (share > 0).float()], dim=1), self.generator
         ).split(1, dim=1)
-        squared = (linear + decoder.refinement(linear, height) - truth) ** 2
+        squared = (decoder.refined(linear, height) - truth) ** 2
         refinement = (near * squared).flatten(1).sum(1).mean() / scale
         return reconstruction + refinement, divergence
