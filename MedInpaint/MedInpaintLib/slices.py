@@ -104,17 +104,33 @@ def to_slices(
     filled |= _nearest(scan, hole, template, transform)
     field = _inside(scan, template, transform)
     unknown = filled | (share < 0.5) & field
+    image, unknown, context = shown_parts(image, unknown, field, template, alignment.extracted)
+    heights = searched_heights(filled)
+    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
+
+
+def shown_parts(
+    image: np.ndarray, unknown: np.ndarray, field: np.ndarray, template: Template, extracted: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What of a brain on the model grid is shown, what is not known and what a fill is fitted to, all (z, h, w).
+
+    Args:
+        image: float32, model intensities.
+        unknown: bool, the hole and what the scan does not show.
+        field: bool, within the scan's field.
+        extracted: whether there is no head outside the brain.
+
+    Returns `Slices.image`, `Slices.unknown` and `Slices.context` of every height.
+    """
     brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, template.edge
-    if alignment.extracted:
+    if extracted:
         context = ~unknown & field & (brain | edge)
     else:
         # A head: the skull is no part of the model, and where the brain ends is known only roughly.
-        image[~brain & ~edge] = 0
-        unknown |= edge
+        image = np.where(brain | edge, image, 0)
+        unknown = unknown | edge
         context = ~unknown & field & brain
-    image = np.where(unknown, 0, image).astype(np.float32)
-    heights = searched_heights(filled)
-    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
+    return np.where(unknown, 0, image).astype(np.float32), unknown, context
 
 
 def searched_heights(hole: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from ..alignment import Alignment, Template
 from ..errors import InputError
 from ..image import like, scan_values, with_voxels
 from ..pipeline import Case
-from ..slices import Slices, intensity_scale, to_model_grid
+from ..slices import Slices, intensity_scale, shown_parts, to_model_grid
 from .cases import SQUARE, Hole, Subject
 from .holes import square
 
@@ -48,7 +48,11 @@ def cut_square(kind: str, index: int, subject: Subject, template: Template, seed
     part = Subject(subject.group, subject.name, scan, alignment, brain[level])
     hole = Hole(kind, index, "", square(brain[level], 0, side, rng))
     emptied = with_voxels(scan, np.zeros(side**2), hole.voxels)
-    slices = _slices(values[level], hole.voxels, height, alignment.extracted, template)
+    cut = np.zeros_like(brain)
+    cut[level] = hole.voxels
+    parts = shown_parts(values, cut, np.ones_like(cut), template, alignment.extracted)
+    image, unknown, context = (array[level] for array in parts)
+    slices = Slices(image, hole.voxels, unknown, context, np.array([height]), scale=1.0)
     return part, hole, Case(emptied, scan_values(emptied, hole.voxels), hole.voxels, template, alignment, slices)
 
 
@@ -60,13 +64,3 @@ def _model_brain(subject: Subject, template: Template) -> tuple[np.ndarray, np.n
     values /= intensity_scale(scanned, subject.alignment.brain)
     brain = sitk.GetArrayViewFromImage(template.brain) > 0
     return (brain & (values > 0) if subject.alignment.extracted else brain), values
-
-
-def _slices(values: np.ndarray, hole: np.ndarray, height: int, extracted: bool, template: Template) -> Slices:
-    """The one slice (1, h, w) as `slices.to_slices` makes it of a scan on the model grid."""
-    brain, edge = (sitk.GetArrayViewFromImage(template.brain) > 0)[[height]], template.edge[[height]]
-    unknown = hole if extracted else hole | edge
-    context = ~unknown & (brain | edge if extracted else brain)
-    shown = ~unknown if extracted else context
-    image = np.where(shown, values, 0).astype(np.float32)
-    return Slices(image, hole, unknown, context, np.array([height]), scale=1.0)
