@@ -6,6 +6,7 @@ Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from .settings import Settings
 from .slices import Slices
 
 LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
-CHUNK = 32  # slices decoded at once; bounds memory
+CHUNK = 32  # slices decoded at once unless told otherwise; bounds memory
 CHECK_EVERY = 10  # steps between looks at the loss
 KNOT_RATE = 0.3  # of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
@@ -59,8 +60,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def release(device: torch.device) -> None:
+    """Give back what a search that failed has held of a CUDA or MPS device's memory."""
+    gc.collect()  # the optimiser and its schedule hold each other, and the variables
+    getattr(torch, device.type).empty_cache()
+
+
 def search(
-    network: VAE | GAN, slices: Slices, count: int, settings: Settings, progress: Callable[[float, str], None]
+    network: VAE | GAN,
+    slices: Slices,
+    count: int,
+    settings: Settings,
+    progress: Callable[[float, str], None],
+    chunk: int = CHUNK,
 ) -> Generated:
     """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over every slice's latent and the scan's g and o.
 
@@ -83,8 +95,9 @@ def search(
         count: slices along the whole model grid.
         settings: iterations, restarts, average, prior_weight, window, weighting, prior, conditioning, seed.
         progress: called with the done fraction and a message; may raise Cancelled.
+        chunk: slices decoded at once; bounds memory, and changes nothing but the order of sums.
     """
-    descent = _Descent(network, slices, count, settings)
+    descent = _Descent(network, slices, count, settings, chunk)
     before, taken = 0.0, 0
     for taken in range(1, settings.iterations + 1):
         loss = descent.step()
@@ -100,7 +113,8 @@ def search(
 class _Descent:
     """The variables of the search, for m starts of n slices each, and Adam's steps on them."""
 
-    def __init__(self, network: VAE | GAN, slices: Slices, count: int, settings: Settings):
+    def __init__(self, network: VAE | GAN, slices: Slices, count: int, settings: Settings, chunk: int = CHUNK):
+        self.chunk = chunk
         self.network, self.device = network, next(network.parameters()).device
         self.random = torch.Generator().manual_seed(settings.seed)
         self.starts = network.restarts if settings.restarts is None else settings.restarts
@@ -188,10 +202,10 @@ class _Descent:
         parts = [
             self.network.start(*part)
             for part in zip(
-                self.image.split(CHUNK),
-                unknown.split(CHUNK),
-                self.height.split(CHUNK),
-                (self.coupling @ noise).split(CHUNK, dim=1),
+                self.image.split(self.chunk),
+                unknown.split(self.chunk),
+                self.height.split(self.chunk),
+                (self.coupling @ noise).split(self.chunk, dim=1),
                 strict=True,
             )
         ]
@@ -229,10 +243,10 @@ class _Descent:
         return self.prior_weight * losses.sum() * (len(z) / len(some))
 
     def _chunks(self, begin: int, end: int) -> list[slice]:
-        """Slices of whole starts, cut so that no chunk has more than CHUNK of them or of two starts."""
+        """Slices of whole starts, cut into chunks, of which none holds slices of two starts."""
         n = len(self.height)
         starts = range(begin, end, n)
-        return [slice(low, min(low + CHUNK, at + n)) for at in starts for low in range(at, at + n, CHUNK)]
+        return [slice(low, min(low + self.chunk, at + n)) for at in starts for low in range(at, at + n, self.chunk)]
 
     def _own(self, part: slice) -> slice:
         """A chunk's place among the slices of its start."""

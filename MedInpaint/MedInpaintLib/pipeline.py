@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from .alignment import Alignment, Template, align
 from .blending import poisson_blend
 from .errors import InputError
+from .fallback import enough_memory, search_with_fallback
 from .image import check_scan, hole_on_grid, scan_values, spacing_zyx, with_voxels
 from .models import find_model
 from .report import run_report
@@ -57,6 +58,7 @@ class Case:
     slices: Slices
 
 
+@enough_memory()
 def inpaint(
     image: sitk.Image, mask: sitk.Image, settings: Settings | None = None, progress: Progress | None = None
 ) -> Result:
@@ -69,9 +71,9 @@ def inpaint(
         progress: called with the done fraction, the stage and a message; raises Cancelled to stop the run.
 
     Raises:
-        InputError: the input cannot be used; its message says why and what to do.
+        InputError: the input cannot be used, or memory does not suffice; its message says why and what to do.
     """
-    from .latent import choose_device, search
+    from .latent import choose_device
 
     settings = settings or Settings()
     progress = progress or (lambda fraction, stage, message: None)
@@ -80,13 +82,15 @@ def inpaint(
     model = find_model(settings.model)
     device = choose_device(settings.device)
     template = model.template()
-    network = model.network(device)
+    network = model.network(choose_device("cpu"))
     clock.lap("reading")
-    progress(0.05, "aligning", "registering the model's template to the scan")
-    case = prepare_case(image, mask, template, settings.label)
+    case = prepare_case(
+        image, mask, template, settings.label, lambda done, message: progress(0.05 + 0.2 * done, "aligning", message)
+    )
     clock.lap("aligning")
-    generated = search(
+    generated, searched_on, warnings = search_with_fallback(
         network,
+        device,
         case.slices,
         template.image.GetSize()[2],
         settings,
@@ -98,15 +102,25 @@ def inpaint(
     filled = blend(case, source, settings.blending)
     result = with_voxels(case.scan, filled, case.hole)
     clock.lap("blending")
-    report = run_report(case, generated, filled, model, settings, str(device), clock.seconds)
+    report = run_report(case, generated, filled, model, settings, searched_on, clock.seconds, warnings)
     progress(1.0, "done", "finished")
     shown = sitk.GetImageFromArray(np.where(valid, source, 0).astype(np.float32))
     shown.CopyInformation(image)
     return Result(result, shown, report)
 
 
-def prepare_case(image: sitk.Image, mask: sitk.Image, template: Template, label: int | None = None) -> Case:
-    """Check the input, align it, cut it into slices. Raises InputError if it cannot be used."""
+def prepare_case(
+    image: sitk.Image,
+    mask: sitk.Image,
+    template: Template,
+    label: int | None = None,
+    progress: Callable[[float, str], None] = lambda done, message: None,
+) -> Case:
+    """Check the input, align it, cut it into slices. Raises InputError if it cannot be used.
+
+    `progress` is called with the done fraction and a message; may raise Cancelled.
+    """
+    progress(0.0, "registering the model's template to the scan")
     check_scan(image)
     hole = hole_on_grid(mask, image, label)
     values = scan_values(image, hole)
@@ -118,6 +132,7 @@ def prepare_case(image: sitk.Image, mask: sitk.Image, template: Template, label:
         raise InputError("The mask lies outside the brain: check that it belongs to this scan.")
     if inside > 0.5 * np.count_nonzero(alignment.brain):
         raise InputError("The mask covers more than half of the brain: mark the lesion only.")
+    progress(0.6, "cutting the scan into the model's slices")
     slices = replace(to_slices(image, signal, hole, alignment, template), floor=floor)
     return Case(image, values, hole, template, alignment, slices)
 

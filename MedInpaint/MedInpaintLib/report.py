@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from . import __version__
+from .evaluation.metrics import RING as SEAM_RING
 from .evaluation.metrics import seam
 from .image import spacing_zyx
 from .models import WEIGHTS, Model
@@ -34,6 +36,7 @@ def run_report(
     settings: Settings,
     device: str,
     seconds: dict[str, float],
+    warnings: Sequence[str] = (),
 ) -> dict:
     """Measure one run.
 
@@ -45,10 +48,12 @@ def run_report(
         settings: of the run.
         device: the search ran on.
         seconds: by stage.
+        warnings: sentences, to which those of the measurements are added.
 
     Returns a dict with:
-        lesion: volume_ml; count of lesions, where voxels that share a face, an edge or a corner are one;
-            outside_brain, the share of their voxels outside the brain.
+        lesion: of all lesions together: volume_ml; their count, where voxels that share a face, an edge or a corner
+            are one lesion; outside_brain, the share of their voxels outside the brain.
+        lesions: of each lesion, see `measured_lesions`; the largest first.
         slices: model-space slices that were filled.
         alignment: quality (correlation with the template), poor, brain_extracted, brain_ml.
         search: iterations; loss, over the slices; gain and offset of the scan against the model, in model
@@ -60,17 +65,18 @@ def run_report(
     """
     alignment, hole = case.alignment, case.hole
     voxel_ml = float(np.prod(case.scan.GetSpacing())) / 1000
-    _, lesions = ndimage.label(hole, EVERY_NEIGHBOUR)
     outside = np.count_nonzero(hole & ~alignment.brain) / np.count_nonzero(hole)
     result = case.values.copy()
     result[hole] = filled
     spacing = spacing_zyx(case.scan)
+    lesions = measured_lesions(case, result)
     return {
         "lesion": {
             "volume_ml": _number(np.count_nonzero(hole) * voxel_ml),
-            "count": int(lesions),
+            "count": len(lesions),
             "outside_brain": _number(outside),
         },
+        "lesions": lesions,
         "slices": int(case.slices.hole.any(axis=(1, 2)).sum()),
         "alignment": {
             "quality": _number(alignment.quality),
@@ -100,8 +106,49 @@ def run_report(
         "versions": _versions(),
         "device": device,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-        "warnings": _warnings(alignment.quality, alignment.poor, outside),
+        "warnings": [*warnings, *_warnings(alignment.quality, alignment.poor, outside)],
     }
+
+
+def measured_lesions(case: Case, result: np.ndarray) -> list[dict]:
+    """Measure each lesion, in its own surroundings alone, so that hundreds of small ones take little time.
+
+    Args:
+        case: the scan, its hole and its alignment.
+        result: float (z, y, x), the scan with its hole filled.
+
+    Returns a dict for each lesion, the largest first, with:
+        volume_ml: its volume.
+        index: [i, j, k], in the order x, y, z: of its voxels the one nearest to its centroid (in mm).
+        position_mm: [x, y, z] in LPS, where that voxel is.
+        ring: mean of the scan in the known brain within 3 mm of it; None if there is none.
+        fill: mean of its new voxels.
+        seam: see evaluation.metrics.seam; None if there is nothing known to compare with.
+    """
+    spacing = spacing_zyx(case.scan)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    margin = np.maximum(np.ceil(RING / spacing).astype(int), SEAM_RING)
+    numbers, _ = ndimage.label(case.hole, EVERY_NEIGHBOUR)
+    lesions = []
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        wide = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(box, margin, strict=True))
+        own, filled = numbers[wide] == number, result[wide]
+        brain = case.alignment.brain[wide] & (own | ~case.hole[wide])  # no other lesion is known tissue
+        around = filled[ring(own, spacing, RING) & brain]
+        voxels = np.argwhere(own)
+        central = voxels[np.linalg.norm((voxels - voxels.mean(axis=0)) * spacing, axis=1).argmin()]
+        index = [int(n + side.start) for n, side in zip(central, wide, strict=True)][::-1]
+        lesions.append(
+            {
+                "volume_ml": _number(len(voxels) * voxel_ml),
+                "index": index,
+                "position_mm": [_number(x) for x in case.scan.TransformIndexToPhysicalPoint(index)],
+                "ring": _number(around.mean(dtype=np.float64)) if around.size else None,
+                "fill": _number(filled[own].mean(dtype=np.float64)),
+                "seam": _number(seam(filled, own, spacing, brain)),
+            }
+        )
+    return sorted(lesions, key=lambda lesion: lesion["volume_ml"], reverse=True)
 
 
 def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:

@@ -63,8 +63,8 @@ def slices(truth):
     return Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, context, HEIGHTS, 1.0)
 
 
-def run(network, slices, settings=SETTINGS, progress=lambda fraction, message: None):
-    return search(network, slices, COUNT, settings, progress)
+def run(network, slices, settings=SETTINGS, progress=lambda fraction, message: None, **options):
+    return search(network, slices, COUNT, settings, progress, **options)
 
 
 def encoded(network, slices):
@@ -226,11 +226,10 @@ def test_a_search_leaves_torchs_own_random_state_alone(network, slices):
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_cutting_the_batch_to_fit_memory_does_not_change_the_result(network, slices, monkeypatch, chunk):
+def test_cutting_the_batch_to_fit_memory_does_not_change_the_result(network, slices, chunk):
     settings = replace(SETTINGS, restarts=2)
     whole = run(network, slices, settings)
-    monkeypatch.setattr(latent, "CHUNK", chunk)
-    cut = run(network, slices, settings)
+    cut = run(network, slices, settings, chunk=chunk)
     np.testing.assert_allclose(cut.slices, whole.slices, atol=3e-4)  # rounding, turned into steps by L1's sign
     np.testing.assert_allclose(cut.losses, whole.losses, rtol=1e-3)
 

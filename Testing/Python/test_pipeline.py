@@ -252,6 +252,43 @@ def test_a_run_can_be_cancelled_at_every_stage(scan, hole, at):
         inpaint(scan, like(hole.astype(np.uint8), scan), replace(SETTINGS, iterations=1), progress)
 
 
+@pytest.mark.usefixtures("aligned")
+def test_a_run_out_of_the_graphics_memory_ends_in_smaller_batches_and_says_so(scan, hole, whole, monkeypatch):
+    import torch
+    from MedInpaintLib import latent
+
+    move, real = torch.nn.Module.to, latent.search
+
+    def search(*arguments):
+        if arguments[-1] > 8:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return real(*arguments)
+
+    monkeypatch.setattr(latent, "choose_device", torch.device)  # every device is there; all of them are the CPU
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, device, **options: move(module, "cpu", **options))
+    monkeypatch.setattr(latent, "search", search)
+    told = []
+    settings = replace(SETTINGS, device="cuda")
+    result = inpaint(scan, like(hole.astype(np.uint8), scan), settings, lambda *event: told.append(event))
+    assert result.report["device"] == "cuda"
+    (warning,) = result.report["warnings"]
+    assert "cuda" in warning
+    assert "batches of 8" in warning
+    assert any("batches of 8" in message for _, _, message in told)
+    np.testing.assert_allclose(voxels(result.image)[hole], voxels(whole[0].image)[hole], rtol=0.02)
+
+
+@pytest.mark.parametrize("stage", ["align", "poisson_blend"])
+@pytest.mark.usefixtures("aligned")
+def test_a_scan_too_large_for_memory_is_refused_in_one_sentence(scan, hole, monkeypatch, stage):
+    def too_much(*arguments, **options):
+        return np.zeros(10**14)
+
+    monkeypatch.setattr(pipeline, stage, too_much)
+    with pytest.raises(InputError, match=r"not enough memory.*close other programs"):
+        inpaint(scan, like(hole.astype(np.uint8), scan), replace(SETTINGS, iterations=0))
+
+
 def made_case(extracted):
     """A head: brain of 800 in one half, skull of 500 in the other; a hole across the border of the two."""
     values = np.full((12, 14, 16), 500, np.float32)

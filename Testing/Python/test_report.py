@@ -9,11 +9,14 @@ import pytest
 import SimpleITK as sitk
 from MedInpaintLib import __version__
 from MedInpaintLib.alignment import Alignment
+from MedInpaintLib.evaluation.metrics import seam
 from MedInpaintLib.figure import draw_figure
+from MedInpaintLib.image import affine
 from MedInpaintLib.pipeline import Case, Result
 from MedInpaintLib.report import ring, run_report
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.slices import Slices
+from scipy import ndimage
 from synthetic import GEOMETRIES, volume
 
 SHAPE = (20, 24, 28)
@@ -51,6 +54,89 @@ def report_on(case, filled=100.0, generated=GENERATED):
 
 def test_the_lesions_are_measured_in_millilitres_and_counted_by_any_contact(case):
     assert report_on(case)["lesion"] == {"volume_ml": 36 * 3 / 1000, "count": 2, "outside_brain": 0}
+
+
+def test_each_lesion_is_measured_by_itself_the_largest_first(case):
+    case.values[:] = 10 * np.arange(SHAPE[2])  # along x, 10 a millimetre
+    small = case.hole.copy()
+    small[:12] = False
+    large, small = report_on(case, (case.values + 20 * small)[case.hole])["lesions"]
+    assert (large["volume_ml"], small["volume_ml"]) == (28 * 3 / 1000, 8 * 3 / 1000)
+    assert (large["index"], small["index"]) == ([9, 9, 9], [20, 14, 14])
+    assert large["position_mm"] == [-31.25 + 9 * 1, 12.5 + 9 * 2, 100.75 + 9 * 1.5]
+    assert large["fill"] == pytest.approx((27 * 90 + 100) / 28, rel=1e-5)
+    assert (small["ring"], small["fill"]) == (205, 225)
+    # Steps of 30 and 10 across its faces along x, of 20 across the others; as many of each, and 10 along x near by.
+    assert small["seam"] == pytest.approx((20 + 20 / 2 + 20 / 1.5) / 10, rel=1e-5)
+
+
+def with_hole(case, *boxes, **alignment):
+    hole = np.zeros(SHAPE, bool)
+    for box in boxes:
+        hole[box] = True
+    return dataclasses.replace(case, hole=hole, alignment=dataclasses.replace(case.alignment, **alignment))
+
+
+def test_a_hollow_lesion_is_pointed_to_by_its_voxel_nearest_in_millimetres_to_its_hollow(case):
+    case = with_hole(case, np.s_[8:13, 9:14, 10:15])
+    brain = case.hole.copy()
+    case.hole[9:12, 10:13, 11:14] = False
+    case.values[9:12, 10:13, 11:14] = 60
+    case = dataclasses.replace(case, alignment=dataclasses.replace(case.alignment, brain=brain))
+    (lesion,) = report_on(case)["lesions"]
+    assert lesion["index"] == [10, 11, 10]  # x is the axis with the smallest spacing
+    assert lesion["ring"] == 60  # the hollow is known
+
+
+def test_a_lesion_does_not_count_as_known_tissue_of_another_near_it(case):
+    case = with_hole(case, np.s_[9:12, 9:12, 8:13], np.s_[9:12, 9:12, 15:18])
+    case.values[:] = 100
+    near, far = report_on(case, np.where(np.argwhere(case.hole)[:, 2] < 14, 100, 900))["lesions"]
+    assert (near["fill"], near["ring"], near["seam"]) == (100, 100, 1)
+    assert (far["fill"], far["ring"]) == (900, 100)
+
+
+def test_a_lesion_outside_the_brain_has_no_ring_and_no_seam(case):
+    lesions = report_on(with_hole(case, np.s_[8:12, 8:12, 8:12], np.s_[:2, :2, -2:], brain=case.hole))["lesions"]
+    assert [(lesion["fill"], lesion["ring"], lesion["seam"]) for lesion in lesions[1:]] == [(100, None, None)]
+    assert lesions[1]["index"] == [SHAPE[2] - 2, 0, 0]
+
+
+def test_lesions_at_the_volumes_borders_are_measured_on_what_there_is(case):
+    case = with_hole(case, np.s_[:3, :3, :3], np.s_[-1:, -1:, -1:], brain=np.ones(SHAPE, bool))
+    case.values[:] = 100
+    first, last = report_on(case)["lesions"]
+    assert (first["index"], last["index"]) == ([1, 1, 1], [n - 1 for n in SHAPE[::-1]])
+    assert first["ring"] == last["ring"] == 100
+    assert first["seam"] == last["seam"] == 1
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_a_lesions_position_is_that_of_its_voxel_on_any_grid(case, name):
+    scan = volume(case.values, GEOMETRIES[name], SPACING)
+    for lesion in report_on(dataclasses.replace(case, scan=scan))["lesions"]:
+        expected = affine(scan) @ [*lesion["index"], 1]
+        np.testing.assert_allclose(lesion["position_mm"], expected[:3], rtol=1e-5)
+
+
+def test_lesions_are_measured_in_their_surroundings_as_in_the_whole_scan(case):
+    random = np.random.default_rng(0)
+    case.values[:] = random.normal(100, 5, SHAPE)
+    case.hole[:] = random.random(SHAPE) > 0.995
+    result = case.values.copy()
+    result[case.hole] = random.normal(100, 5, np.count_nonzero(case.hole))
+    numbers, count = ndimage.label(case.hole, np.ones((3, 3, 3)))
+    spacing, brain = np.array([4.0, 2.0, 1.0]), case.alignment.brain
+    scan = volume(case.values, spacing=spacing[::-1])
+    lesions = report_on(dataclasses.replace(case, scan=scan), result[case.hole])["lesions"]
+    assert len(lesions) == count > 20
+    for lesion in lesions:
+        own = numbers == numbers[tuple(lesion["index"][::-1])]
+        known = brain & (own | ~case.hole)
+        assert own[tuple(lesion["index"][::-1])]
+        around, jump = result[ring(own, spacing, 3.0) & known], seam(result, own, spacing, known)
+        assert lesion["ring"] == (pytest.approx(around.mean(), rel=1e-5) if around.size else None)
+        assert lesion["seam"] == (pytest.approx(jump, rel=1e-5) if np.isfinite(jump) else None)
 
 
 def test_the_search_the_alignment_and_the_times_are_passed_on(case):
