@@ -30,8 +30,8 @@ AT_LOAD = {  # library: the files that may import it when they are loaded
     "cv2": set(),
     "inpainting": set(),
     "tqdm": {"trainer.py"},
-    "slicer": {"mrml.py", "MedInpaint.py"},
-    "vtk": {"mrml.py", "MedInpaint.py"},
+    "slicer": {"mrml.py", "nodes.py", "views.py", "MedInpaint.py"},
+    "vtk": {"mrml.py", "nodes.py", "MedInpaint.py"},
     "qt": {"process.py", "MedInpaint.py"},
     "ctk": {"MedInpaint.py"},
 }

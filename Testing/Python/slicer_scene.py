@@ -1,0 +1,129 @@
+"""A real MRML scene with the logic that Slicer gives it, and nodes to put into it. There is no window and no Qt."""
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+import vtk
+from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk
+
+SIZE = (20, 24, 28)  # i, j, k
+COLUMNS = np.array(  # an oblique, anisotropic, left-handed grid: mm along i, j and k
+    [[0.80, -0.40, 0.30], [0.45, 1.00, -0.50], [-0.10, 0.35, -1.60]]
+)
+COLUMNS = np.linalg.qr(COLUMNS)[0] @ np.diag([0.9, 1.1, 1.7])
+COLUMNS[:, 2] *= -np.sign(np.linalg.det(COLUMNS))
+GRID = np.eye(4)
+GRID[:3, :3], GRID[:3, 3] = COLUMNS, (-11.5, 23.25, 40.75)
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    """A fresh scene as slicer.mrmlScene, with the application's, volumes', segmentations' and colours' logic."""
+    scene = slicer.vtkMRMLScene()
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    logics = [application]  # the application keeps weak pointers only
+    for name, kind in (
+        ("Volumes", slicer.vtkSlicerVolumesLogic),
+        ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic),
+        ("Colors", slicer.vtkMRMLColorLogic),
+        ("SubjectHierarchy", slicer.vtkSlicerSubjectHierarchyModuleLogic),
+    ):
+        logic = kind()
+        logic.SetMRMLApplicationLogic(application)
+        logic.SetMRMLScene(scene)
+        application.SetModuleLogic(name, logic)
+        logics.append(logic)
+    monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
+    yield scene
+    scene.Clear(True)
+    del logics
+
+
+def vtk_matrix(matrix):
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(np.ravel(matrix).tolist())
+    return result
+
+
+def turned(degrees, axis=(1, 2, 3), shift=(0, 0, 0)):
+    """A rigid 4 x 4 matrix, by Rodrigues' formula."""
+    x, y, z = np.array(axis) / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = np.deg2rad(degrees)
+    matrix = np.eye(4)
+    matrix[:3, :3] += np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    matrix[:3, 3] = shift
+    return matrix
+
+
+def image_data(array, vtk_type=None):
+    array = np.ascontiguousarray(array)
+    data = vtk.vtkImageData()
+    data.SetDimensions(array.shape[2], array.shape[1], array.shape[0])
+    kind = get_vtk_array_type(array.dtype) if vtk_type is None else vtk_type
+    data.GetPointData().SetScalars(numpy_to_vtk(array.reshape(-1, *array.shape[3:]), deep=True, array_type=kind))
+    return data
+
+
+def add_volume(scene, array, matrix=GRID, name="head", kind="vtkMRMLScalarVolumeNode", parent=None):
+    node = scene.AddNewNodeByClass(kind, name)
+    node.SetIJKToRASMatrix(vtk_matrix(matrix))
+    node.SetAndObserveImageData(image_data(array))
+    node.CreateDefaultDisplayNodes()
+    put_under(node, parent)
+    return node
+
+
+def add_label_map(scene, array, matrix=GRID, name="labels", parent=None):
+    return add_volume(scene, array, matrix, name, "vtkMRMLLabelMapVolumeNode", parent)
+
+
+def add_linear(scene, matrix, parent=None):
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(vtk_matrix(matrix))
+    put_under(node, parent)
+    return node
+
+
+def put_under(node, parent):
+    node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
+
+
+def oriented(mask, matrix=GRID, start=(0, 0, 0)):
+    """A bool array (z, y, x) as Slicer's image of a segment; the first voxel has the index `start` on the grid."""
+    data = slicer.vtkOrientedImageData()
+    data.DeepCopy(image_data(np.asarray(mask, np.uint8)))
+    shape = np.array(mask.shape[::-1])
+    extent = np.stack([start, np.array(start) + shape - 1], axis=1)
+    data.SetExtent(*extent.ravel().tolist())
+    data.SetImageToWorldMatrix(vtk_matrix(matrix))
+    return data
+
+
+def add_segment(segmentation, mask, matrix=GRID, name="lesion", start=(0, 0, 0)):
+    """A segment painted as in the segment editor, in a layer with those that it does not overlap; returns its id."""
+    segment = segmentation.GetSegmentation().AddEmptySegment("", name)
+    data = oriented(mask, matrix, start)
+    slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(data, segmentation, segment)
+    return segment
+
+
+def add_segmentation(scene, mask=None, matrix=GRID, name="drawn", parent=None, segment="lesion", start=(0, 0, 0)):
+    """A segmentation, and the id of its one segment if there is a mask."""
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    put_under(node, parent)
+    if mask is None:
+        return node
+    return node, add_segment(node, mask, matrix, segment, start)
+
+
+def voxels(node):
+    return slicer.util.arrayFromVolume(node)
+
+
+def contents(scene):
+    """The ids of all nodes: what a failure must leave as it was."""
+    return sorted(node.GetID() for node in scene.GetNodes())
