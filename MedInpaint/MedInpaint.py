@@ -666,7 +666,7 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         self.delayDisplay("All tests passed")
 
     def _painted(self):
-        """The MS patient's scan, and a segmentation with a ball of 6 mm painted into the white matter."""
+        """The MS patient's scan, and a segmentation with a ball of 6 mm painted into the left hemisphere."""
         import numpy as np
 
         path = Path(slicer.util.modulePath("MedInpaint")).parent / "Resources" / "SampleData" / "MSPatient26_T1.nii.gz"
