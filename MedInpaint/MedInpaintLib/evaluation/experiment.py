@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import replacing
+from ..models import WEIGHTS
 from .cases import ELLIPSOID, SQUARE
 from .claims import FEWER, HOLDS, LARGE, LEVEL, STUDY, STUDY_SIDE, Claim, claims
 from .figures import Run, ablation_figures, model_figures, samples_figure, size_figures, training_figure
@@ -85,14 +86,14 @@ def _method(run: Run, command: str) -> Iterator[str]:
     yield f"{len(run.rows)} fills; {changed} voxels outside the holes changed; geometry and pixel type {identical}."
     yield f"```\n{command}\n```"
     if run.models:
-        heading = ("model", "kind", "kernel", "latent", "size, MB", "epochs", "training, min", "trained on")
+        heading = ("model", "kind", "kernel", "latent", "weights, MB", "epochs", "training, min", "trained on")
         yield markdown(heading, [_card(run, name) for name in run.cards])
     yield DEFINITIONS
 
 
 def _card(run: Run, name: str) -> list[str]:
     model = next(model for model in run.models if model.name == name)
-    card, size = model.card, sum(file.stat().st_size for file in model.folder.iterdir()) / 1e6
+    card, size = model.card, (model.folder / WEIGHTS).stat().st_size / 1e6
     numbers = (card["kind"].upper(), card["kernel"], card["latent"], f"{size:.1f}", card["epochs"])
     return [name, *map(str, numbers), f"{card['training_minutes']:.0f}, {card['device']}", card["data"]["name"]]
 
