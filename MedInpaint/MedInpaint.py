@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from enum import Enum
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Union
@@ -14,6 +13,7 @@ import vtk
 from MedInpaintLib import InputError, Settings, mrml, views
 from MedInpaintLib.models import find_model, shipped_models
 from MedInpaintLib.process import InpaintingProcess
+from MedInpaintLib.resources import resources_folder
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -28,9 +28,31 @@ from slicer.util import VTKObservationMixin
 
 TORCH = ">=2.2"
 AUTOMATIC = -0.1  # the prior weight that leaves the choice to the kind of model
-SAMPLES = {  # sample: its scan and its lesion in Resources/SampleData, and their nodes' names
-    "MSPatient26": (("MSPatient26_T1.nii.gz", "MS patient"), ("MSPatient26_lesions.nii.gz", "MS patient lesions")),
-    "HealthyHead": (("HealthyHead_T1.nii.gz", "Healthy head"), ("HealthyHead_hole.nii.gz", "Healthy head hole")),
+SAMPLES = {  # sample: its scan and its lesion in Resources/SampleData, with their nodes' names and SHA256 checksums
+    "MSPatient26": (
+        (
+            "MSPatient26_T1.nii.gz",
+            "MS patient",
+            "a46a05129ab5010263d30812d1699460c116f803afc18ecdf983a162a0c5c4fc",
+        ),
+        (
+            "MSPatient26_lesions.nii.gz",
+            "MS patient lesions",
+            "5a9cc6ffbe3a5d2df67fba4207c0585b2f02a5f9f7f31e0e7e3f57cc59c2c5ac",
+        ),
+    ),
+    "HealthyHead": (
+        (
+            "HealthyHead_T1.nii.gz",
+            "Healthy head",
+            "66eeafb465559148e0222d4079558a8354eb09b9efabcc47cd5b8af6eed51907",
+        ),
+        (
+            "HealthyHead_hole.nii.gz",
+            "Healthy head hole",
+            "2321c43d178db083b8af970dc4eae9819b147be5ca22cac954e152cfdfb28acc",
+        ),
+    ),
 }
 EDITOR = "MedInpaint"  # singleton tag of the segment editor's parameters
 EFFECTS = ("Paint", "Draw", "Erase", "Threshold", "Islands", "Smoothing")
@@ -63,19 +85,19 @@ def registerSampleData():
     """Add the samples that come with the module to the Sample Data module."""
     import SampleData
 
-    resources = Path(__file__).parent / "Resources"
+    resources = resources_folder()
     SampleData.SampleDataLogic.registerCustomSampleDataCategory("MedInpaint", title=_("MedInpaint"))
     for sample, files in SAMPLES.items():
-        paths = [resources / "SampleData" / name for name, _node in files]
+        names, nodes, checksums = zip(*files, strict=True)
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category="MedInpaint",
             sampleName=f"MedInpaint{sample}",
-            sampleDescription=files[0][1],
+            sampleDescription=nodes[0],
             thumbnailFileName=str(resources / "Icons" / f"{sample}.png"),
-            uris=[path.as_uri() for path in paths],
-            fileNames=[path.name for path in paths],
-            nodeNames=[node for _name, node in files],
-            checksums=[f"SHA256:{sha256(path.read_bytes()).hexdigest()}" for path in paths],
+            uris=[(resources / "SampleData" / name).as_uri() for name in names],
+            fileNames=list(names),
+            nodeNames=list(nodes),
+            checksums=[f"SHA256:{checksum}" for checksum in checksums],
             loadFileTypes=["VolumeFile", "SegmentationFile"],
         )
 
@@ -669,8 +691,7 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         """The MS patient's scan, and a segmentation with a ball of 6 mm painted into the left hemisphere."""
         import numpy as np
 
-        path = Path(slicer.util.modulePath("MedInpaint")).parent / "Resources" / "SampleData" / "MSPatient26_T1.nii.gz"
-        volume = slicer.util.loadVolume(str(path))
+        volume = slicer.util.loadVolume(str(resources_folder() / "SampleData" / "MSPatient26_T1.nii.gz"))
         segmentation, segmentId = mrml.new_lesion(volume)
         voxels = slicer.util.arrayFromVolume(volume)
         spacing = volume.GetSpacing()[::-1]

@@ -14,7 +14,6 @@ import vtk
 
 from . import nodes
 from .errors import InputError
-from .image import affine
 
 PREFIX = "MedInpaint."  # of node attributes and of the reference from a result to its input
 INPUT = PREFIX + "Input"
@@ -56,7 +55,7 @@ def lesion_image(
         InputError: a node is missing or of another kind; the segment is unknown or empty; the mask lies outside the
             scan. An empty label map is left to the engine to refuse.
     """
-    scan = scan_image(volume)
+    _check_scan(volume)
     if not nodes.in_scene(lesion):
         raise InputError("There is no lesion mask in the scene: choose a segmentation or a label map.")
     if lesion.IsA("vtkMRMLSegmentationNode"):
@@ -76,13 +75,12 @@ def lesion_image(
         matrix = nodes.ijk_to_ras(volume)
     else:
         matrix = rigid @ matrix
-    mask = _image(labels, _frame(volume) @ matrix)
-    if not empty and not _overlap(mask, scan):
+    if not empty and not _overlap(labels, matrix, volume):
         raise InputError(
             f"The {name} does not overlap the scan '{volume.GetName()}': "
             "check their transforms, and that both show the same head."
         )
-    return mask
+    return _image(labels, _frame(volume) @ matrix)
 
 
 def result_node(
@@ -204,12 +202,13 @@ def _image(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> sitk.Image:
     return image
 
 
-def _overlap(mask: sitk.Image, scan: sitk.Image) -> bool:
-    """Whether any painted voxel's centre lies in the scan."""
-    painted = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1]
-    to_scan = np.linalg.solve(affine(scan), affine(mask))
+def _overlap(labels: np.ndarray, matrix: np.ndarray, volume: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether any painted voxel's centre lies in the scan; the matrix leads from indices to the scan's local space."""
+    painted = np.argwhere(labels)[:, ::-1]
+    to_scan = np.linalg.solve(nodes.ijk_to_ras(volume), matrix)
     index = painted @ to_scan[:3, :3].T + to_scan[:3, 3]
-    return bool(((index >= -0.5) & (index <= np.array(scan.GetSize()) - 0.5)).all(axis=1).any())
+    size = np.array(volume.GetImageData().GetDimensions())
+    return bool(((index >= -0.5) & (index <= size - 0.5)).all(axis=1).any())
 
 
 # --- checks
@@ -240,7 +239,7 @@ def _segments(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Segments as uint8 (z, y, x) of 0 and 1, the matrix from its indices to the node's space, a name for messages."""
     title, segments = segmentation.GetName(), segmentation.GetSegmentation()
-    known = [segments.GetNthSegmentID(n) for n in range(segments.GetNumberOfSegments())]
+    known = list(segments.GetSegmentIDs())
     if not known:
         raise InputError(f"The segmentation '{title}' has no segments: add one and paint the lesion.")
     if segment_id is not None and segment_id not in known:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import slicer
 import vtk
+from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import vtk_to_numpy
 
 RIGID = 1e-4  # what a rotation matrix times its transpose may differ from the identity
@@ -34,15 +35,10 @@ def rigid_matrix(transform: vtk.vtkGeneralTransform) -> np.ndarray | None:
     linear = vtk.vtkTransform()
     if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(transform, linear):
         return None
-    matrix = numpy_matrix(linear.GetMatrix())
+    matrix = arrayFromVTKMatrix(linear.GetMatrix())
     turn = matrix[:3, :3]
     proper = np.allclose(turn @ turn.T, np.eye(3), rtol=0, atol=RIGID) and np.linalg.det(turn) > 0
     return matrix if proper else None
-
-
-def numpy_matrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
-    """A 4 x 4 array."""
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
 def ijk_to_ras(volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
@@ -63,7 +59,7 @@ def _from_first_voxel(matrix: vtk.vtkMatrix4x4, data: vtk.vtkImageData) -> np.nd
     """Of an image that was cropped, Slicer's indices start elsewhere than at 0."""
     shift = np.eye(4)
     shift[:3, 3] = data.GetExtent()[::2]
-    return numpy_matrix(matrix) @ shift
+    return arrayFromVTKMatrix(matrix) @ shift
 
 
 def array(data: vtk.vtkImageData) -> np.ndarray:

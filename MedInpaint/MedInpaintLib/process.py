@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import qt
 
+from .cli import CANCELLED, WRONG_INPUT
 from .errors import InputError
 from .settings import Settings
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from .pipeline import Result
 
-WRONG_INPUT, CANCELLED = 2, 130  # the command's exit codes, see cli.py
 PATIENCE = 1500  # ms that a killed child may take to be gone
 LOG_LINES = 500
 LAST_WORDS = 300  # characters

@@ -6,27 +6,20 @@ they are given; the parameter node holds what is written to it. A name that a wi
 as in the desktop. None of this shows what the desktop does: it shows that the panel's code runs and what it asks for.
 """
 
-import os
 import types
 import typing
 import unittest
 from contextlib import nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-
 import slicer
 import slicer.util
 from MedInpaintLib.resources import resources_folder
 from PySide6 import QtCore, QtUiTools, QtWidgets
 from PySide6.QtCore import Property, QMetaObject, Signal
+from qt_stand_in import application, qt_module
 
 MODULE = resources_folder().parent / "MedInpaint.py"
-
-
-def application():
-    """Qt's application, of which there is one at most."""
-    return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
 
 class Proxy:
@@ -241,7 +234,6 @@ def module_named(name, **content):
 def stand_ins():
     """Modules by name, for sys.modules."""
     application()
-    qt = module_named("qt", __getattr__=lambda name: getattr(QtCore if hasattr(QtCore, name) else QtWidgets, name))
     bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
     scripted = module_named("slicer.ScriptedLoadableModule", **{base.__name__: base for base in bases})
     scripted.ScriptedLoadableModuleTest = unittest.TestCase
@@ -249,7 +241,7 @@ def stand_ins():
     wrapper.WithinRange = lambda low, high: (low, high)
     i18n = module_named("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
     return {
-        "qt": qt,
+        "qt": qt_module(),
         "SampleData": module_named("SampleData", SampleDataLogic=SampleDataLogic),
         **{module.__name__: module for module in (scripted, wrapper, i18n)},
     }

@@ -22,6 +22,7 @@ import slicer_scene
 import vtk
 from MedInpaintLib import Cancelled, InputError, Settings
 from MedInpaintLib.files import read_image
+from MedInpaintLib.image import affine
 from MedInpaintLib.models import shipped_models
 from MedInpaintLib.resources import resources_folder
 from slicer_scene import add_label_map, add_volume, contents, voxels
@@ -49,10 +50,7 @@ def module(monkeypatch, scene):
 
 def matrix_of(image):
     """The 4 x 4 matrix from voxel indices to RAS."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return np.diag([-1, -1, 1, 1]) @ matrix
+    return np.diag([-1, -1, 1, 1]) @ affine(image)
 
 
 def matrix_of_node(volume):
