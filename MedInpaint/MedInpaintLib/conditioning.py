@@ -3,10 +3,11 @@
 One z has to serve a whole slice; the tissue next to the hole says more about the hole than that. Let z vary in place:
 if its values at places d apart have the correlation exp(-d^2 / 2 REACH^2), what the scan differs from G(z) by is a
 Gaussian field with the covariance c(x, y) exp(-d^2 / 2 REACH^2), where c is that of the model's slices. Its mean in
-the hole, given its values round the hole, has a closed form.
+the hole, given its values round the hole, has a closed form, and so has its standard deviation: how far the truth may
+lie from what is filled in.
 
-Sources: Gaussian processes by their covariance, Rasmussen & Williams 2006, eq. 2.23; the localised covariance of few
-samples, Houtekamer & Mitchell, Monthly Weather Review 2001.
+Sources: Gaussian processes by their covariance, Rasmussen & Williams 2006, eq. 2.23 and 2.24; the localised covariance
+of few samples, Houtekamer & Mitchell, Monthly Weather Review 2001.
 """
 
 from __future__ import annotations
@@ -30,26 +31,29 @@ BATCH = 2000  # unknown pixels at once; bounds memory at about 40 MB
 
 def conditioned(
     generated: NDArray[np.float32], slices: Slices, components: Callable[[int], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Generated slices that agree with their surroundings.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Generated slices that agree with their surroundings, and how sure they are.
 
     Args:
         generated: float32 (n, h, w), G(z) as it lies in the scan.
         slices: the scan's.
         components: gives a slice's (k, h, w), of which the covariance of two pixels is the scalar product.
 
-    Returns float32 (n, h, w): in the hole the conditional mean, on the known pixels near it the scan itself, so that
-    a blending finds the gradient across the border; elsewhere what was generated.
+    Returns two float32 (n, h, w). The first is in the hole the conditional mean, on the known pixels near it the scan
+    itself, so that a blending finds the gradient across the border, and elsewhere what was generated. The second is
+    the conditional standard deviation in the hole, and 0 elsewhere.
     """
     distance = ndimage.distance_transform_edt(~slices.hole)
     ring = slices.context & (distance <= RING)
     fill = slices.unknown & (distance <= MARGIN)
     result = np.where(ring, slices.image, generated)
+    variance = np.zeros(result.shape, np.float32)
     holes, _ = ndimage.label(ndimage.binary_dilation(slices.hole, iterations=MARGIN))
     left = slices.image - generated
     near = ring | fill  # the only pixels whose components are held, bounding memory
     values = np.concatenate([components(n)[:, here].T for n, here in enumerate(near) if here.any()])
     row = np.cumsum(near).reshape(near.shape) - 1  # of `values`, for each pixel near a hole
+    variance[fill] = np.square(values[row[fill]]).sum(axis=1) + DETAIL**2
 
     random = np.random.default_rng(0)
     for number, box in enumerate(ndimage.find_objects(holes), start=1):
@@ -65,18 +69,21 @@ def conditioned(
             chosen = random.choice(len(known), MOST, replace=False, p=likelihood / likelihood.sum())
             known = known[np.sort(chosen)]
         unknown_values, known_values = (values[row[tuple(places.T)]] for places in (unknown, known))
-        result[tuple(unknown.T)] += _mean(unknown, unknown_values, known, known_values, left[tuple(known.T)])
-    return result.astype(np.float32)
+        mean, explained = _conditional(unknown, unknown_values, known, known_values, left[tuple(known.T)])
+        result[tuple(unknown.T)] += mean
+        variance[tuple(unknown.T)] -= explained
+    return result.astype(np.float32), np.sqrt(np.maximum(variance, 0))
 
 
-def _mean(
+def _conditional(
     unknown: NDArray[np.intp],
     unknown_values: NDArray[np.float32],
     known: NDArray[np.intp],
     known_values: NDArray[np.float32],
     left: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """The field's conditional mean at unknown places (m, 3), given what it is at known ones, (p, 3)."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The field's mean at unknown places (m, 3), given what it is at known ones (p, 3), and the variance that this
+    takes away, both (m,)."""
 
     def covariance(a, a_values, b, b_values):
         squared = ((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T)).astype(np.float32)
@@ -86,6 +93,13 @@ def _mean(
 
     joint = covariance(known, known_values, known, known_values)
     joint[np.diag_indices_from(joint)] += NOISE**2
-    shares = linalg.solve(joint, left, assume_a="pos", overwrite_a=True, check_finite=False)
-    parts = [slice(start, start + BATCH) for start in range(0, len(unknown), BATCH)]
-    return np.concatenate([covariance(unknown[p], unknown_values[p], known, known_values) @ shares for p in parts])
+    factor = linalg.cholesky(joint, lower=True, overwrite_a=True, check_finite=False)
+    shares = linalg.cho_solve((factor, True), left, check_finite=False)
+    means, explained = [], []
+    for start in range(0, len(unknown), BATCH):
+        part = slice(start, start + BATCH)
+        cross = covariance(unknown[part], unknown_values[part], known, known_values)
+        means.append(cross @ shares)
+        whitened = linalg.solve_triangular(factor, cross.T, lower=True, overwrite_b=True, check_finite=False)
+        explained.append(np.square(whitened).sum(axis=0))
+    return np.concatenate(means), np.concatenate(explained)

@@ -116,6 +116,25 @@ def hole_on_grid(mask: sitk.Image, scan: sitk.Image, label: int | None = None) -
     return hole
 
 
+def grown(hole: np.ndarray, tissue: np.ndarray, spacing: np.ndarray, reach: float) -> np.ndarray:
+    """The lesion and the tissue within a distance of it, bool (z, y, x).
+
+    Args:
+        hole: bool (z, y, x), the lesion.
+        tissue: bool (z, y, x), the only voxels that are added.
+        spacing: of the voxels' centres along (z, y, x), mm.
+        reach: the distance between centres, mm; 0 adds nothing.
+    """
+    if not reach:
+        return hole
+    corners = [(index.min(), index.max() + 1) for index in np.nonzero(hole)]
+    margin = np.ceil(reach / spacing).astype(int)
+    box = tuple(slice(max(0, a - m), b + m) for (a, b), m in zip(corners, margin, strict=True))
+    result = hole.copy()
+    result[box] |= tissue[box] & (ndimage.distance_transform_edt(~hole[box], sampling=spacing) <= reach)
+    return result
+
+
 def _lesion(values: np.ndarray, label: int | None) -> np.ndarray:
     if not np.isfinite(values).all():
         raise InputError("The mask has voxels that are not finite (NaN or infinite): save it as whole-number labels.")

@@ -38,12 +38,15 @@ class Generated:
     Attributes:
         slices: float32 (n, h, w), gain * G(z) + offset, deformed and refined, model intensities; the mean of the best
             starts.
+        sd: float32 (n, h, w), how far the truth may lie from them in the hole, a standard deviation in model
+            intensities; 0 elsewhere. None without conditioning.
         losses: float (n,), the final loss of each slice, of the start that ended with the lowest sum.
         gain, offset: of the scan against the model, shared by all slices.
         iterations: Adam steps taken.
     """
 
     slices: np.ndarray
+    sd: np.ndarray | None
     losses: np.ndarray
     gain: float
     offset: float
@@ -182,12 +185,13 @@ class _Descent:
         for start in order[: self.averaged].tolist():
             parts = self._chunks(start * n, (start + 1) * n)
             made += torch.cat([self._generated(z, displacement, part, refined=True) for part in parts])
-        made = (made[:, 0] / self.averaged).cpu().numpy()
+        made, sd = (made[:, 0] / self.averaged).cpu().numpy(), None
         if self.conditioning:
             bent = displacement[order[0] * n : (order[0] + 1) * n]
-            made = conditioned(made, self.slices, lambda index: self._components(bent, index))
+            made, sd = conditioned(made, self.slices, lambda index: self._components(bent, index))
         return Generated(
             made,
+            sd,
             losses[order[0]].cpu().numpy(),
             float(self.gain),
             float(self.offset),

@@ -10,14 +10,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from .alignment import Alignment, Template, align
-from .blending import poisson_blend
+from .blending import harmonic_fill, poisson_blend
 from .errors import InputError
 from .fallback import enough_memory, search_with_fallback
-from .image import check_scan, hole_on_grid, scan_values, spacing_zyx, with_voxels
+from .image import check_scan, grown, hole_on_grid, like, scan_values, spacing_zyx, with_voxels
+from .matern import matern_blend
 from .models import find_model
 from .report import run_report
 from .settings import Settings
-from .slices import Slices, intensity_floor, to_scan, to_slices
+from .slices import Slices, intensity_floor, sd_to_scan, to_scan, to_slices
+from .texture import grain, noise_level, sharpened
 
 Progress = Callable[[float, str, str], None]  # fraction done, stage, message; raises Cancelled to stop the run
 
@@ -27,13 +29,17 @@ class Result:
     """What a run returns.
 
     Attributes:
-        image: the scan with its hole filled: same grid, same pixel type, every other voxel bit-identical.
+        image: the scan with its hole filled: same grid, same pixel type, every other voxel bit-identical. The hole is
+            the mask and, within the brain, what lies within settings.grow of it.
         generated: float32, G(z) on the scan's grid before blending; 0 beyond the slices that were searched.
+        uncertainty: float32, how far the truth may lie from the fill: a standard deviation in the scan's intensities;
+            0 outside the hole. None without conditioning.
         report: measurements of the run, plain JSON types.
     """
 
     image: sitk.Image
     generated: sitk.Image
+    uncertainty: sitk.Image | None
     report: dict
 
 
@@ -66,7 +72,7 @@ def inpaint(
 
     Args:
         image: the scan, 3-D, any orientation, spacing and real pixel type; brain-extracted or whole head.
-        mask: the lesion, non-zero or settings.label; on any grid in the same physical space.
+        mask: the lesion, non-zero or settings.label, on any grid in the same physical space.
         settings: how; the defaults if None.
         progress: called with the done fraction, the stage and a message; raises Cancelled to stop the run.
 
@@ -85,7 +91,12 @@ def inpaint(
     network = model.network(choose_device("cpu"))
     clock.lap("reading")
     case = prepare_case(
-        image, mask, template, settings.label, lambda done, message: progress(0.05 + 0.2 * done, "aligning", message)
+        image,
+        mask,
+        template,
+        settings.label,
+        settings.grow,
+        lambda done, message: progress(0.05 + 0.2 * done, "aligning", message),
     )
     clock.lap("aligning")
     generated, searched_on, warnings = search_with_fallback(
@@ -99,14 +110,18 @@ def inpaint(
     clock.lap("optimising")
     progress(0.85, "blending", "blending the generated tissue into the scan")
     source, valid = to_scan(case.scan, generated.slices, case.slices, case.alignment, case.template)
-    filled = blend(case, source, settings.blending)
+    filled = finished(case, source, valid, settings)
     result = with_voxels(case.scan, filled, case.hole)
+    sd = None if generated.sd is None else uncertainty(case, generated.sd)
     clock.lap("blending")
-    report = run_report(case, generated, filled, model, settings, searched_on, clock.seconds, warnings)
+    report = run_report(case, generated, filled, sd, model, settings, searched_on, clock.seconds, warnings)
     progress(1.0, "done", "finished")
-    shown = sitk.GetImageFromArray(np.where(valid, source, 0).astype(np.float32))
-    shown.CopyInformation(image)
-    return Result(result, shown, report)
+    return Result(
+        result,
+        like(image, np.where(valid, source, 0).astype(np.float32)),
+        None if sd is None else like(image, sd),
+        report,
+    )
 
 
 def prepare_case(
@@ -114,16 +129,19 @@ def prepare_case(
     mask: sitk.Image,
     template: Template,
     label: int | None = None,
+    grow: float = 0.0,
     progress: Callable[[float, str], None] = lambda done, message: None,
 ) -> Case:
     """Check the input, align it, cut it into slices. Raises InputError if it cannot be used.
 
-    `progress` is called with the done fraction and a message; may raise Cancelled.
+    `label` and `grow` are those of Settings; `progress` is called with the done fraction and a message, and may raise
+    Cancelled.
     """
     progress(0.0, "registering the model's template to the scan")
     check_scan(image)
     hole = hole_on_grid(mask, image, label)
     values = scan_values(image, hole)
+    hole = grown(hole, values != 0, spacing_zyx(image), grow)
     floor = intensity_floor(values, hole)
     signal = np.where(values == 0, 0, np.maximum(values - floor, 0)) if floor else values
     alignment = align(image, signal, hole, template)
@@ -137,13 +155,50 @@ def prepare_case(
     return Case(image, values, hole, template, alignment, slices)
 
 
-def blend(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
-    """The hole's new values (in the order of values[hole]) from G(z) on the scan's grid, float (z, y, x)."""
+def finished(case: Case, source: np.ndarray, valid: np.ndarray, settings: Settings) -> np.ndarray:
+    """The hole's new values, float64 (n,) in the order of values[hole].
+
+    Args:
+        source, valid: of to_scan: G(z) on the scan's grid, and where it is defined.
+        settings: blending, texture and seed.
+    """
+    spacing = spacing_zyx(case.scan)
+    noise = noise_level(case.values, case.hole, case.alignment.brain)
+    if settings.texture:
+        source = sharpened(source, case.hole, spacing)
+    if settings.blending == "matern":
+        filled = matern(case, source, valid, noise)
+    else:
+        filled = poisson(case, source, settings.blending)
+    return filled + grain(case.hole, spacing, noise, settings.seed) if settings.texture else filled
+
+
+def poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
+    """The hole's new values (n,) from G(z) on the scan's grid; blending is "3d", "2d" or "none"."""
     if blending == "none":
         return source[case.hole]
     # Outside a head's brain the model knows nothing: there the fill continues the surroundings smoothly.
     guide = None if case.alignment.extracted else case.alignment.brain
     return poisson_blend(case.values, source, case.hole, spacing_zyx(case.scan), guide, slicewise=blending == "2d")
+
+
+def matern(case: Case, source: np.ndarray, valid: np.ndarray, noise: float) -> np.ndarray:
+    """The hole's new values (n,) from G(z) on the scan's grid; noise is the scan's, a standard deviation."""
+    known, hole, spacing = case.values, case.hole, spacing_zyx(case.scan)
+    if case.alignment.extracted:
+        return matern_blend(known, source, hole, spacing, valid, case.slices.scale, noise)
+    brain = case.alignment.brain
+    inside, outside = hole & brain, hole & ~brain
+    filled = known.copy()
+    filled[inside] = matern_blend(known, source, inside, spacing, valid & brain & ~hole, case.slices.scale, noise)
+    if outside.any():
+        filled[outside] = harmonic_fill(filled, outside, spacing)
+    return filled[hole]
+
+
+def uncertainty(case: Case, sd: np.ndarray) -> np.ndarray:
+    """The fill's standard deviation on the scan's grid, float32 (z, y, x), from that of the slices."""
+    return np.where(case.hole, sd_to_scan(case.scan, sd, case.slices, case.alignment, case.template), 0)
 
 
 class Clock:

@@ -32,6 +32,7 @@ def run_report(
     case: Case,
     generated: Generated,
     filled: np.ndarray,
+    sd: np.ndarray | None,
     model: Model,
     settings: Settings,
     device: str,
@@ -44,6 +45,7 @@ def run_report(
         case: the scan, its hole and its alignment.
         generated: what the latent search found.
         filled: float (n,), the hole's new values in the order of case.hole.
+        sd: float (z, y, x), their standard deviations; None if unknown.
         model: that was used.
         settings: of the run.
         device: the search ran on.
@@ -69,7 +71,7 @@ def run_report(
     result = case.values.copy()
     result[hole] = filled
     spacing = spacing_zyx(case.scan)
-    lesions = measured_lesions(case, result)
+    lesions = measured_lesions(case, result, sd)
     return {
         "lesion": {
             "volume_ml": _number(np.count_nonzero(hole) * voxel_ml),
@@ -110,12 +112,13 @@ def run_report(
     }
 
 
-def measured_lesions(case: Case, result: np.ndarray) -> list[dict]:
+def measured_lesions(case: Case, result: np.ndarray, sd: np.ndarray | None) -> list[dict]:
     """Measure each lesion, in its own surroundings alone, so that hundreds of small ones take little time.
 
     Args:
         case: the scan, its hole and its alignment.
         result: float (z, y, x), the scan with its hole filled.
+        sd: float (z, y, x), the standard deviations of what was filled in; None if unknown.
 
     Returns a dict for each lesion, the largest first, with:
         volume_ml: its volume.
@@ -123,6 +126,7 @@ def measured_lesions(case: Case, result: np.ndarray) -> list[dict]:
         position_mm: [x, y, z] in LPS, where that voxel is.
         ring: mean of the scan in the known brain within 3 mm of it; None if there is none.
         fill: mean of its new voxels.
+        uncertainty: mean standard deviation of its new voxels; None if unknown.
         seam: see evaluation.metrics.seam; None if there is nothing known to compare with.
     """
     spacing = spacing_zyx(case.scan)
@@ -145,6 +149,7 @@ def measured_lesions(case: Case, result: np.ndarray) -> list[dict]:
                 "position_mm": [_number(x) for x in case.scan.TransformIndexToPhysicalPoint(index)],
                 "ring": _number(around.mean(dtype=np.float64)) if around.size else None,
                 "fill": _number(filled[own].mean(dtype=np.float64)),
+                "uncertainty": None if sd is None else _number(sd[wide][own].mean(dtype=np.float64)),
                 "seam": _number(seam(filled, own, spacing, brain)),
             }
         )

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from .errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-BLENDINGS = ("3d", "2d", "none")
+MAXIMUM_GROWTH = 10.0  # mm
+BLENDINGS = ("matern", "3d", "2d", "none")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Settings:
         model: name of a shipped model, or the path of a model folder.
         device: "auto" takes CUDA, then Apple MPS, then the CPU.
         label: the mask's label that is the lesion; None takes every non-zero voxel.
+        grow: mm by which the lesion is enlarged before it is filled: the rim of a real lesion is partly lesion, too.
         iterations: Adam steps of the latent optimisation at most (it stops early once settled).
         restarts: latent starts, of which those with the lowest loss are kept; None: as many as suits the kind of model.
         average: how many of the best starts the result is the mean of.
@@ -26,13 +28,15 @@ class Settings:
         weighting: weigh known pixels by how much of their window is hole (else all alike).
         prior: use the prior loss.
         conditioning: continue what G(z) leaves unexplained round the hole into it.
-        blending: "3d" or "2d" (slice by slice) Poisson blending, or "none" to paste.
+        blending: "matern", "3d" or "2d" (slice by slice) for Poisson's, or "none" to paste.
+        texture: give the fill sharp edges and the scan's noise; without, it is the mean of what may be there.
         seed: seed of every random draw.
     """
 
     model: str = "vae3"
     device: str = "auto"
     label: int | None = None
+    grow: float = 0.0
     iterations: int = 40
     restarts: int | None = None
     average: int = 1
@@ -41,7 +45,8 @@ class Settings:
     weighting: bool = True
     prior: bool = True
     conditioning: bool = True
-    blending: str = "3d"
+    blending: str = "matern"
+    texture: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,6 +54,8 @@ class Settings:
             raise InputError(f"Unknown device '{self.device}': choose one of {', '.join(DEVICES)}.")
         if self.blending not in BLENDINGS:
             raise InputError(f"Unknown blending '{self.blending}': choose one of {', '.join(BLENDINGS)}.")
+        if not 0 <= self.grow <= MAXIMUM_GROWTH:
+            raise InputError(f"The lesion can be enlarged by 0 to {MAXIMUM_GROWTH:g} mm, not by {self.grow}.")
         if self.iterations < 0:
             raise InputError(f"The number of iterations must be 0 or more, not {self.iterations}.")
         if self.restarts is not None and self.restarts < 1:

@@ -139,26 +139,39 @@ def searched_heights(hole: np.ndarray) -> np.ndarray:
 
 
 def to_scan(
-    scan: sitk.Image, generated: np.ndarray, slices: Slices, alignment: Alignment, template: Template
+    scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generated slices on the scan's grid, in scan intensities.
 
     Args:
         scan: gives the grid.
-        generated: float32 (n, h, w), model intensities, at slices.heights.
+        stack: float32 (n, h, w), model intensities, at slices.heights.
 
     Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x); elsewhere the nearest slice is repeated.
     """
     count = template.image.GetSize()[2]
-    nearest = np.abs(np.arange(count)[:, None] - slices.heights[None]).argmin(axis=1)
-    stack = sitk.GetImageFromArray((generated * slices.scale + slices.floor)[nearest])
-    stack.CopyInformation(template.image)
     back = alignment.transform.GetInverse()
-    source = sitk.Resample(stack, scan, back, sitk.sitkBSpline, 0.0)
     made = np.isin(np.arange(count), slices.heights)[:, None, None]
-    made = sitk.GetImageFromArray(np.broadcast_to(made, (count, *generated.shape[1:])).astype(np.uint8))
+    made = sitk.GetImageFromArray(np.broadcast_to(made, (count, *stack.shape[1:])).astype(np.uint8))
     made.CopyInformation(template.image)
-    return sitk.GetArrayFromImage(source), carry(made, scan, back)
+    generated = _resampled(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
+    return generated, carry(made, scan, back)
+
+
+def sd_to_scan(
+    scan: sitk.Image, sd: np.ndarray, slices: Slices, alignment: Alignment, template: Template
+) -> np.ndarray:
+    """Standard deviations (n, h, w) of generated slices on the scan's grid, in scan intensities, float32 (z, y, x)."""
+    return _resampled(scan, sd * slices.scale, slices, alignment, template, sitk.sitkLinear)
+
+
+def _resampled(
+    scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template, interpolator: int
+) -> np.ndarray:
+    nearest = np.abs(np.arange(template.image.GetSize()[2])[:, None] - slices.heights[None]).argmin(axis=1)
+    volume = sitk.GetImageFromArray(stack[nearest])
+    volume.CopyInformation(template.image)
+    return sitk.GetArrayFromImage(sitk.Resample(volume, scan, alignment.transform.GetInverse(), interpolator, 0.0))
 
 
 def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform) -> np.ndarray:

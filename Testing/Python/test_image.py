@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedInpaintLib.errors import InputError
-from MedInpaintLib.image import affine, check_scan, hole_on_grid, same_grid, scan_values, spacing_zyx, with_voxels
+from MedInpaintLib.image import (
+    affine,
+    check_scan,
+    grown,
+    hole_on_grid,
+    same_grid,
+    scan_values,
+    spacing_zyx,
+    with_voxels,
+)
 from synthetic import (
     GEOMETRIES,
     HOLE,
@@ -255,3 +264,15 @@ def test_integer_scans_get_rounded_values_clipped_to_the_types_range(dtype):
 def test_values_that_do_not_fill_the_hole_are_a_defect_of_the_caller(values):
     with pytest.raises(ValueError, match="18 finite values"):
         with_voxels(volume(random_array()), values, HOLE)
+
+
+def test_a_lesion_grows_by_millimetres_into_tissue_alone():
+    hole = np.zeros((9, 11, 13), bool)
+    hole[4, 5, 6] = True
+    tissue = np.ones(hole.shape, bool)
+    tissue[..., 7:] = False
+    spacing = np.array([3.0, 1.0, 0.5])
+    offset = (np.indices(hole.shape) - np.reshape([4, 5, 6], (3, 1, 1, 1))) * spacing[:, None, None, None]
+    ball = np.linalg.norm(offset, axis=0) <= 1
+    np.testing.assert_array_equal(grown(hole, tissue, spacing, 1.0), ball & tissue)
+    np.testing.assert_array_equal(grown(hole, tissue, spacing, 0), hole)

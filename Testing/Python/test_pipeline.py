@@ -9,6 +9,7 @@ from MedInpaintLib import Cancelled, InputError, Settings, inpaint, pipeline
 from MedInpaintLib.alignment import Alignment
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.slices import Slices
+from MedInpaintLib.texture import noise_level
 from scipy import ndimage
 from synthetic import as_mask, bits, volume
 
@@ -165,10 +166,10 @@ def test_what_stood_in_the_hole_does_not_reach_the_result(scan, hole):
 
 
 @pytest.mark.usefixtures("aligned")
-@pytest.mark.parametrize("blending", ["2d", "none"])
+@pytest.mark.parametrize("blending", ["3d", "2d", "none"])
 def test_the_other_ways_of_blending_also_write_in_the_hole_only(scan, hole, blending):
     mask = like(hole.astype(np.uint8), scan)
-    settings = replace(SETTINGS, iterations=0)
+    settings = replace(SETTINGS, iterations=0, texture=False)
     result = inpaint(scan, mask, replace(settings, blending=blending))
     assert_only_the_hole_changed(result.image, scan, hole)
     if blending == "none":  # the generated content itself
@@ -176,6 +177,41 @@ def test_the_other_ways_of_blending_also_write_in_the_hole_only(scan, hole, blen
         assert np.abs(difference).max() <= 0.5
     else:
         assert (voxels(result.image)[hole] != voxels(inpaint(scan, mask, settings).image)[hole]).any()
+
+
+@pytest.mark.usefixtures("aligned")
+def test_the_texture_is_added_to_the_mean_and_drawn_from_the_seed(scan, hole):
+    mask = like(hole.astype(np.uint8), scan)
+    settings = replace(SETTINGS, iterations=0)
+    mean, noisy, again, other = (
+        voxels(inpaint(scan, mask, replace(settings, **change)).image)[hole].astype(float)
+        for change in ({"texture": False}, {}, {}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(noisy, again)
+    assert (noisy != other).any()
+    brain = voxels(scan) > 0
+    noise = noise_level(voxels(scan), hole, brain)
+    assert 0 < np.std(other - noisy) < 3 * noise
+    assert (noisy != mean).any()
+
+
+def test_the_uncertainty_is_a_spread_in_the_hole_alone(whole, scan, hole):
+    sd = voxels(whole[0].uncertainty)
+    assert sd.dtype == np.float32
+    assert whole[0].uncertainty.GetOrigin() == scan.GetOrigin()
+    assert (sd[~hole] == 0).all()
+    assert (sd[hole] > 0).all()
+    spread = voxels(scan)[voxels(scan) > 0].std()
+    assert 0.02 * spread < sd[hole].mean() < spread
+    assert whole[0].report["lesions"][0]["uncertainty"] == pytest.approx(sd[hole].mean(), rel=1e-3)
+
+
+@pytest.mark.usefixtures("aligned")
+def test_without_conditioning_nothing_is_said_about_the_uncertainty(scan, hole):
+    settings = replace(SETTINGS, iterations=0, conditioning=False)
+    result = inpaint(scan, like(hole.astype(np.uint8), scan), settings)
+    assert result.uncertainty is None
+    assert result.report["lesions"][0]["uncertainty"] is None
 
 
 @pytest.mark.usefixtures("aligned")
@@ -188,6 +224,14 @@ def test_a_mask_on_another_grid_is_laid_over_the_scan(scan, hole):
     points = np.array([scan.TransformIndexToPhysicalPoint(index.tolist()) for index in where])
     assert np.abs(points - centre).max() <= 10.01
     assert changed.sum() == pytest.approx((20 / SPACING) ** 3, rel=0.3)
+
+
+@pytest.mark.usefixtures("aligned")
+def test_a_grown_lesion_is_filled_with_its_rim_and_no_further(scan, hole):
+    result = inpaint(scan, like(hole.astype(np.uint8), scan), replace(SETTINGS, iterations=0, grow=SPACING))
+    larger = ndimage.binary_dilation(hole) & (voxels(scan) > 0)
+    assert_only_the_hole_changed(result.image, scan, larger)
+    assert result.report["lesion"]["volume_ml"] == pytest.approx(larger.sum() * SPACING**3 / 1000, rel=1e-3)
 
 
 @pytest.mark.usefixtures("aligned")
@@ -278,7 +322,7 @@ def test_a_run_out_of_the_graphics_memory_ends_in_smaller_batches_and_says_so(sc
     np.testing.assert_allclose(voxels(result.image)[hole], voxels(whole[0].image)[hole], rtol=0.02)
 
 
-@pytest.mark.parametrize("stage", ["align", "poisson_blend"])
+@pytest.mark.parametrize("stage", ["align", "matern_blend"])
 @pytest.mark.usefixtures("aligned")
 def test_a_scan_too_large_for_memory_is_refused_in_one_sentence(scan, hole, monkeypatch, stage):
     def too_much(*arguments, **options):
@@ -306,18 +350,39 @@ def made_case(extracted):
 def test_beyond_the_brain_of_a_head_the_fill_continues_the_surroundings(blending):
     case = made_case(extracted=False)
     generated = np.where(case.alignment.brain, 700.0, 0.0)  # the model shows black where it knows nothing
-    fill = pipeline.blend(case, generated, blending)
+    fill = pipeline.poisson(case, generated, blending)
     assert fill.min() >= 500 - 0.01
     assert fill.max() <= 800 + 0.01
     # Taken for a brain-extracted scan, whose background is black, the same step is kept.
-    assert pipeline.blend(made_case(extracted=True), generated, blending).min() < 400
+    assert pipeline.poisson(made_case(extracted=True), generated, blending).min() < 400
+
+
+def test_beyond_the_brain_of_a_head_the_matern_fill_continues_the_surroundings_too():
+    case = made_case(extracted=False)
+    generated = np.where(case.alignment.brain, 700.0, 0.0)
+    fill = np.zeros(case.values.shape)
+    fill[case.hole] = pipeline.matern(case, generated, np.ones(case.hole.shape, bool), noise=1.0)
+    assert fill[case.hole].min() >= 500 - 0.01
+    assert fill[case.hole].max() <= 800 + 5
+    assert np.abs(fill[case.hole & case.alignment.brain] - 800).max() < 40  # what is generated is 100 too dark
+
+
+def test_where_nothing_was_generated_the_matern_fill_does_not_compare():
+    """Above the slices that were searched the nearest is repeated, which may be far off."""
+    case = made_case(extracted=True)
+    generated = np.full(case.values.shape, 800.0)
+    valid = np.ones(case.hole.shape, bool)
+    valid[9:] = False
+    wrong = np.where(valid, generated, 0)
+    right, also = (pipeline.matern(case, source, valid, noise=1.0) for source in (generated, wrong))
+    np.testing.assert_allclose(right, also, atol=1e-6)
 
 
 def test_in_the_brain_of_a_head_the_fill_keeps_the_generated_detail():
     case = made_case(extracted=False)
     detail = 100 * np.random.default_rng(0).random(case.values.shape)
     fill = np.zeros_like(detail)
-    fill[case.hole] = pipeline.blend(case, np.where(case.alignment.brain, 700 + detail, 0), "3d")
+    fill[case.hole] = pipeline.poisson(case, np.where(case.alignment.brain, 700 + detail, 0), "3d")
     deep = ndimage.binary_erosion(case.hole & case.alignment.brain)
 
     def laplacian(array):
@@ -330,7 +395,7 @@ def test_in_the_brain_of_a_head_the_fill_keeps_the_generated_detail():
 def test_pasting_takes_the_generated_values_as_they_are():
     case = made_case(extracted=True)
     generated = np.random.default_rng(0).random(case.values.shape)
-    np.testing.assert_array_equal(pipeline.blend(case, generated, "none"), generated[case.hole])
+    np.testing.assert_array_equal(pipeline.poisson(case, generated, "none"), generated[case.hole])
 
 
 @pytest.mark.parametrize("blending", ["3d", "2d"])
@@ -342,4 +407,4 @@ def test_the_fill_is_that_of_the_whole_volume_though_only_its_box_is_solved(blen
     expected = poisson_blend(
         case.values, generated, case.hole, case.scan.GetSpacing()[::-1], slicewise=blending == "2d"
     )
-    np.testing.assert_allclose(pipeline.blend(case, generated, blending), expected, rtol=1e-4)
+    np.testing.assert_allclose(pipeline.poisson(case, generated, blending), expected, rtol=1e-4)

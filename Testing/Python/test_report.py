@@ -46,10 +46,10 @@ def case():
 GENERATED = SimpleNamespace(losses=np.array([1.0, 2.0, 6.0]), gain=1.1, offset=-0.02, iterations=40)
 
 
-def report_on(case, filled=100.0, generated=GENERATED):
+def report_on(case, filled=100.0, generated=GENERATED, sd=None):
     values = np.broadcast_to(filled, np.count_nonzero(case.hole)).astype(float)
     seconds = {"aligning": 1.25, "blending": 2}
-    return run_report(case, generated, values, MODEL, Settings(seed=3), "cpu", seconds)
+    return run_report(case, generated, values, sd, MODEL, Settings(seed=3), "cpu", seconds)
 
 
 def test_the_lesions_are_measured_in_millilitres_and_counted_by_any_contact(case):
@@ -75,6 +75,12 @@ def with_hole(case, *boxes, **alignment):
     for box in boxes:
         hole[box] = True
     return dataclasses.replace(case, hole=hole, alignment=dataclasses.replace(case.alignment, **alignment))
+
+
+def test_a_lesions_uncertainty_is_the_mean_of_its_voxels(case):
+    sd = np.where(np.arange(SHAPE[0])[:, None, None] < 12, 5.0, 8.0) * case.hole
+    assert [lesion["uncertainty"] for lesion in report_on(case, sd=sd)["lesions"]] == [5, 8]
+    assert [lesion["uncertainty"] for lesion in report_on(case)["lesions"]] == [None, None]
 
 
 def test_a_hollow_lesion_is_pointed_to_by_its_voxel_nearest_in_millimetres_to_its_hollow(case):
@@ -203,7 +209,7 @@ def test_a_poor_alignment_and_a_mask_outside_the_brain_are_warned_of(case):
 def pixels(path, scan, hole, generated=None, image=None):
     from matplotlib.image import imread
 
-    draw_figure(path, scan, hole, Result(image or scan, generated or sitk.Cast(scan, sitk.sitkFloat32), {}))
+    draw_figure(path, scan, hole, Result(image or scan, generated or sitk.Cast(scan, sitk.sitkFloat32), None, {}))
     return imread(path)[..., :3]
 
 

@@ -1,0 +1,89 @@
+"""The scan's noise is measured, and the fill gets as much; edges are sharpened where the hole is deep."""
+
+import numpy as np
+import pytest
+from MedInpaintLib.texture import NOISY, SHARP, grain, noise_level, sharpened
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+SHAPE = (40, 42, 44)
+SPACING = (1.0, 0.9, 1.1)
+
+
+@pytest.fixture(scope="module")
+def hole():
+    return np.linalg.norm(np.indices(SHAPE) - np.reshape([20, 21, 22], (3, 1, 1, 1)), axis=0) <= 9
+
+
+@pytest.fixture(scope="module")
+def brain():
+    return np.linalg.norm(np.indices(SHAPE) - np.reshape([20, 21, 22], (3, 1, 1, 1)), axis=0) <= 18
+
+
+def structure(seed=0):
+    return 100 + 20 * gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 3) * 40
+
+
+@pytest.mark.parametrize("noise", [0.5, 5.0])
+def test_white_noise_is_measured_whatever_lies_below_it_and_in_the_hole(hole, brain, noise):
+    image = structure() + np.random.default_rng(1).normal(0, noise, SHAPE)
+    image[hole] = 1e4
+    assert noise_level(image, hole, brain) == pytest.approx(noise, rel=0.1)
+
+
+def test_edges_do_not_count_as_noise(hole, brain):
+    image = np.random.default_rng(2).normal(0, 1, SHAPE)
+    image[..., 10:] += 100
+    image[:, ::15] += 50
+    assert noise_level(image, hole, brain) == pytest.approx(1, rel=0.3)
+
+
+def test_what_lies_outside_the_brain_does_not_count(hole, brain):
+    random = np.random.default_rng(3)
+    image = np.where(brain, random.normal(0, 1, SHAPE), random.normal(0, 30, SHAPE))
+    assert noise_level(image, hole, brain) == pytest.approx(1, rel=0.1)
+
+
+def test_a_scan_without_noise_or_without_brain_round_the_hole_has_none(hole, brain):
+    ramp = np.indices(SHAPE).sum(axis=0).astype(float)
+    assert noise_level(ramp, hole, brain) == pytest.approx(0, abs=1e-9)
+    assert noise_level(structure(), hole, hole) == 0
+
+
+def test_the_grain_is_as_strong_as_asked_for_deep_in_the_hole_and_fades_at_its_border(hole):
+    added = np.zeros(SHAPE)
+    added[hole] = grain(hole, SPACING, 3.0, seed=0)
+    depth = distance_transform_edt(hole, sampling=SPACING)
+    assert added[depth >= NOISY].std() == pytest.approx(3, rel=0.05)
+    assert 0 < added[hole & (depth <= 1.1)].std() < 0.6 * 3
+
+
+def test_the_grain_depends_on_the_seed_alone(hole):
+    first, again, other = (grain(hole, SPACING, 1.0, seed) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_filled_tissue_is_as_noisy_as_the_scan(hole, brain):
+    """Measured in the hole as it was round it."""
+    random = np.random.default_rng(6)
+    image = structure() + random.normal(0, 2, SHAPE)
+    image[hole] = structure()[hole] + grain(hole, SPACING, noise_level(image, hole, brain), seed=0)
+    core = distance_transform_edt(hole, sampling=SPACING) > NOISY
+    assert noise_level(image, np.zeros(SHAPE, bool) | ~brain, core) == pytest.approx(2, rel=0.2)
+
+
+def test_only_deep_in_the_hole_edges_get_steeper(hole):
+    source = np.zeros(SHAPE, np.float32)
+    source[..., 22:] = 1
+    source = gaussian_filter(source, 1.5)
+    result = sharpened(source, hole, SPACING)
+    depth = distance_transform_edt(hole, sampling=SPACING)
+    np.testing.assert_array_equal(result[depth <= SHARP[0]], source[depth <= SHARP[0]])
+    before, after = (np.diff(image[20, 21, 16:28]).max() for image in (source, result))
+    assert after > 1.15 * before
+    assert result.dtype == np.float32
+
+
+def test_a_ramp_is_sharp_already(hole):
+    ramp = np.indices(SHAPE).sum(axis=0).astype(np.float32)
+    np.testing.assert_allclose(sharpened(ramp, hole, SPACING), ramp, atol=1e-3)
