@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from MedInpaintLib.errors import InputError
-from MedInpaintLib.evaluation.metrics import brain_range, mae, measure, psnr, seam, sharpness, ssim
+from MedInpaintLib.evaluation.metrics import brain_range, mae, measure, noise, psnr, seam, sharpness, ssim
 from scipy import ndimage
 
 SPACING = (1.5, 1.0, 0.8)
@@ -35,7 +35,7 @@ def filled(truth, hole, values):
 
 def test_a_perfect_fill_has_perfect_measurements(truth, hole):
     values = measure(truth, truth.copy(), hole, np.ones_like(hole), SPACING)
-    assert set(values) == {"psnr", "ssim", "mae", "sharpness", "seam"}
+    assert set(values) == {"psnr", "ssim", "mae", "sharpness", "noise", "seam"}
     assert values["psnr"] == np.inf
     assert values["ssim"] == pytest.approx(1)
     assert values["mae"] == 0
@@ -145,6 +145,19 @@ def test_sharpness_of_flat_truth_is_one_for_a_flat_fill_and_else_infinite(truth,
     flat = np.full_like(truth, 3.0)
     assert sharpness(flat, flat, hole, SPACING) == 1
     assert sharpness(flat, filled(flat, hole, truth), hole, SPACING) == np.inf
+
+
+def test_noise_is_the_ratio_of_the_noises_whatever_lies_below_them():
+    random = np.random.default_rng(1)
+    shape = (20, 30, 28)
+    ramp = np.indices(shape).sum(axis=0)
+    hole = np.zeros(shape, bool)
+    hole[3:17, 4:26, 4:24] = True
+    quiet, loud = (ramp + random.normal(0, level, shape) for level in (2.0, 3.0))
+    assert noise(quiet, np.where(hole, loud, quiet), hole) == pytest.approx(1.5, rel=0.05)
+    assert noise(quiet, np.where(hole, 2.0 * ramp, quiet), hole) < 0.2
+    single = np.s_[10:11]
+    assert noise(quiet[single], loud[single], hole[single]) == pytest.approx(1.5, rel=0.15)
 
 
 def test_a_ramp_has_no_seam_and_an_offset_raises_it_as_far_as_it_jumps(hole):

@@ -97,15 +97,15 @@ def test_what_is_blended_into_a_square_is_what_was_made_where_it_is_right(square
     """A slice generated without error comes back through resampling and blending as it is."""
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
-    for blending in ("3d", "2d", "none"):
-        values = fills._blended(case, truth, Settings(blending=blending))
-        assert values == pytest.approx(truth[hole.voxels], abs=1e-4)
+    for blending in ("matern", "3d", "2d", "none"):
+        fill = fills.latent_fill(lambda case, settings: truth, Settings(blending=blending, texture=False))
+        assert fill(case) == pytest.approx(truth[hole.voxels], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["harmonic", "biharmonic", "telea", "mean", "linear"])
 def test_every_baseline_fills_a_square_and_changes_nothing_else(square, name):
     part, hole, case = square
-    row, voxels = judge(part, hole, case, name, fills.baselines(six_brains(), Settings())[name], 0.0)
+    row, voxels = judge(part, hole, case, name, fills.baselines(six_brains())[name], 0.0)
     assert (row.changed_outside, row.same_geometry, row.same_type) == (0, 1, 1)
     assert np.isfinite(voxels).all()
     assert row.psnr > 10

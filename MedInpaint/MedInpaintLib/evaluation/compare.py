@@ -103,7 +103,7 @@ def run(args: Namespace) -> int:
     settings = Settings(device=args.device, seed=args.seed)
     models = [find_model(name) for name in args.model]
     full, ablations = model_fills(models, data.template, settings)
-    common = baselines(data, settings) | full
+    common = baselines(data) | full
     fills = {kind: common | (ablations if kind in ablated else {}) for kind in kinds}
     _remember(args.output, args.data, models, settings, args.brats_metrics)
     carried = any(kind == LESIONS for holes in plan.values() for kind, _ in holes)

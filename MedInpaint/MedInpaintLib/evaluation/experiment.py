@@ -26,14 +26,16 @@ scans' own grids. Of lesions and ellipsoids the truth is hidden from every step,
 is prepared with the whole brain in view, as the study's slices were.
 
 **Fills.** harmonic: the smoothest continuation, 3-D. biharmonic: scikit-image, slice by slice. telea: OpenCV, slice by
-slice. mean: the training brains' mean. linear: probabilistic PCA of the training slices. Mean, linear and the models
-are blended into the scan alike. "no prior", "unweighted", "no conditioning" and "no blending" are a model without one
-of its parts; the study had no conditioning.
+slice. mean: the training brains' mean. linear: probabilistic PCA of the training slices. Mean and linear are blended
+into the scan by Poisson's equation, as in the study; the models are conditioned, blended as a Matérn field and given
+texture. "no prior", "unweighted", "no conditioning", "no blending" and "no texture" are a model without one of its
+parts, "Poisson" is blended by Poisson's equation instead; the study had no conditioning and no texture.
 
 **Measurements.** In the hole, after rounding to the scan's pixel type: PSNR (peak: the 99.5th percentile of the brain),
-SSIM (Gaussian window, sigma 1.5 voxels), MAE (share of that peak), sharpness (mean gradient over the truth's), seam
-(jump across the hole's border over the jumps beside it; 1: invisible). Slice PSNR is over the whole slice of a square,
-known pixels included. Differences are paired, case by case; p is of the two-sided Wilcoxon signed-rank test, for which
+SSIM (Gaussian window, sigma 1.5 voxels), MAE (share of that peak), sharpness (mean gradient over the truth's), noise
+(median second difference over the truth's), seam (jump across the hole's border over the jumps beside it; 1:
+invisible). Slice PSNR is over the whole slice of a square, known pixels included. Differences are paired, case by case;
+p is of the two-sided Wilcoxon signed-rank test, for which
 several holes in one brain count as independent."""
 
 

@@ -1,7 +1,7 @@
 """The fills that are compared: each takes a case and gives the hole's new values.
 
-The training mean, the linear latent model and the models make model-space slices, which go back to the scan and are
-blended in exactly as the product does it, so that they differ in nothing but the model.
+The training mean, the linear latent model and the models make model-space slices, which go back to the scan. Those of
+the models are finished as the product does it; the others are blended in by Poisson's equation, as in the study.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..context import context_weights
 from ..errors import InputError
 from ..image import same_grid, spacing_zyx
 from ..models import Model
-from ..pipeline import Case, blend
+from ..pipeline import Case, finished, poisson
 from ..settings import Settings
 from ..slices import to_scan
 from ..training.prepare import SliceData
@@ -37,16 +37,14 @@ ABLATIONS: Mapping[str, Mapping] = {  # what follows the model's name, and the s
     "no prior": {"prior": False},
     "unweighted": {"weighting": False},
     "no conditioning": {"conditioning": False},
+    "Poisson": {"blending": "3d"},
     "no blending": {"blending": "none"},
+    "no texture": {"texture": False},
 }
 
 
-def baselines(data: SliceData, settings: Settings) -> dict[str, Fill]:
-    """What the models are compared with, by the name in the tables.
-
-    Args:
-        data: its training brains are all that is used.
-        settings: of the blending.
+def baselines(data: SliceData) -> dict[str, Fill]:
+    """What the models are compared with, by the name in the tables; of the data only the training brains are used.
 
     Raises InputError if a library is not installed.
     """
@@ -56,8 +54,8 @@ def baselines(data: SliceData, settings: Settings) -> dict[str, Fill]:
         "harmonic": harmonic,
         "biharmonic": biharmonic,
         "telea": telea,
-        "mean": mean_fill(brains, settings),
-        "linear": linear_fill(brains, settings),
+        "mean": mean_fill(brains),
+        "linear": linear_fill(brains),
     }
 
 
@@ -84,13 +82,13 @@ def harmonic(case: Case) -> NDArray[np.float64]:
     return harmonic_fill(case.values, case.hole, spacing_zyx(case.scan))
 
 
-def mean_fill(brains: NDArray[np.float32], settings: Settings) -> Fill:
+def mean_fill(brains: NDArray[np.float32]) -> Fill:
     """The mean of the training brains (subjects, z, h, w): knows brains, but not this one."""
     mean = brains.mean(axis=0)
-    return lambda case: _blended(case, mean[case.slices.heights], settings)
+    return lambda case: _blended(case, mean[case.slices.heights])
 
 
-def linear_fill(brains: NDArray[np.float32], settings: Settings) -> Fill:
+def linear_fill(brains: NDArray[np.float32]) -> Fill:
     """The linear latent model of the training brains, which a network has to beat."""
     model = LinearModel().fit(brains)
 
@@ -98,7 +96,7 @@ def linear_fill(brains: NDArray[np.float32], settings: Settings) -> Fill:
         slices = case.slices
         weights = context_weights(slices.hole, slices.context, slices.heights, LINEAR_WINDOW)
         generated = model.fill_stack(slices.image, weights, slices.heights.tolist(), LINEAR_NOISE)
-        return _blended(case, generated, settings)
+        return _blended(case, generated)
 
     return fill
 
@@ -128,7 +126,7 @@ class LatentSearch:
 
         if self._case is not case:
             self._case, self._found = case, {}
-        key = replace(settings, blending="none")
+        key = replace(settings, blending="none", texture=False)
         if key not in self._found:
             generated = search(self._network, case.slices, self._count, settings, lambda done, message: None)
             self._found[key] = generated.slices
@@ -137,9 +135,14 @@ class LatentSearch:
 
 def latent_fill(search: LatentSearch, settings: Settings) -> Fill:
     """A generative model's latent search, with any settings."""
-    return lambda case: _blended(case, search(case, settings), settings)
+
+    def fill(case: Case) -> NDArray[np.floating]:
+        source, valid = to_scan(case.scan, search(case, settings), case.slices, case.alignment, case.template)
+        return finished(case, source, valid, settings)
+
+    return fill
 
 
-def _blended(case: Case, generated: NDArray[np.float32], settings: Settings) -> NDArray[np.floating]:
+def _blended(case: Case, generated: NDArray[np.float32]) -> NDArray[np.floating]:
     source, _ = to_scan(case.scan, generated, case.slices, case.alignment, case.template)
-    return blend(case, source, settings.blending)
+    return poisson(case, source, "3d")

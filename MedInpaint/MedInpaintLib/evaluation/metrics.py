@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import InputError
+from ..texture import second_differences
 
 SSIM_SIGMA = 1.5  # voxels
 SSIM_RADIUS = 5  # voxels: scikit-image cuts the window at 3.5 sigma, which makes it 11 wide
@@ -22,13 +23,14 @@ Mask = NDArray[np.bool_]
 
 
 def measure(truth: Real, fill: Real, hole: Mask, brain: Mask, spacing: Sequence[float]) -> dict[str, float]:
-    """All measurements of one fill: psnr (dB), ssim, mae, sharpness and seam (ratios)."""
+    """All measurements of one fill: psnr (dB), ssim, mae, sharpness, noise and seam (ratios)."""
     data_range = brain_range(truth, brain)
     return {
         "psnr": psnr(truth, fill, hole, data_range),
         "ssim": ssim(truth, fill, hole, data_range),
         "mae": mae(truth, fill, hole, data_range),
         "sharpness": sharpness(truth, fill, hole, spacing),
+        "noise": noise(truth, fill, hole),
         "seam": seam(fill, hole, spacing, brain),
     }
 
@@ -77,6 +79,14 @@ def sharpness(truth: Real, fill: Real, hole: Mask, spacing: Sequence[float]) -> 
     """
     _check(hole, truth, fill)
     return _ratio(_mean_gradient(fill, hole, spacing), _mean_gradient(truth, hole, spacing))
+
+
+def noise(truth: Real, fill: Real, hole: Mask) -> float:
+    """Noise of the fill over the truth's, both as `texture.second_differences` shows it; 1: as noisy as the truth."""
+    _check(hole, truth, fill)
+    box, _ = _box(hole, 1)
+    levels = (np.median(np.abs(second_differences(image[box])[hole[box]])) for image in (fill, truth))
+    return _ratio(*map(float, levels))
 
 
 def seam(fill: Real, hole: Mask, spacing: Sequence[float], brain: Mask | None = None) -> float:

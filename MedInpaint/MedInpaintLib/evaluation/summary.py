@@ -14,6 +14,7 @@ COLUMNS = {  # attribute of Row: heading, decimals
     "ssim": ("SSIM", 3),
     "mae": ("MAE", 3),
     "sharpness": ("sharpness", 2),
+    "noise": ("noise", 2),
     "seam": ("seam", 2),
     "slice_psnr": ("slice PSNR, dB", 2),
     "brats_mse": ("BraTS MSE", 4),

@@ -24,7 +24,7 @@ class Row:
         fill: the fill's name.
         hole_ml: the hole's volume.
         quality: of the case's alignment.
-        psnr, ssim, mae, sharpness, seam: as in `metrics.measure`.
+        psnr, ssim, mae, sharpness, noise, seam: as in `metrics.measure`.
         slice_psnr: dB over the whole slice, of a square; not a number for other holes.
         preparation, seconds: time of the case's alignment and slicing, and of this fill. An ablation without blending
             takes what the model's search has found, its time is without the search.
@@ -46,6 +46,7 @@ class Row:
     ssim: float
     mae: float
     sharpness: float
+    noise: float
     seam: float
     slice_psnr: float
     preparation: float
