@@ -10,7 +10,7 @@ from typing import Annotated, Union
 import qt
 import slicer
 import vtk
-from MedInpaintLib import InputError, Settings, mrml, views
+from MedInpaintLib import InputError, Settings, mrml, nodes, views
 from MedInpaintLib.models import find_model, shipped_models
 from MedInpaintLib.process import InpaintingProcess
 from MedInpaintLib.resources import resources_folder
@@ -123,13 +123,19 @@ class Device(Enum):
 class Blending(Enum):
     """How the generated tissue is joined to the scan; the values are those of Settings.blending."""
 
+    MATERN = "matern"
     VOLUME = "3d"
     SLICES = "2d"
     NONE = "none"
 
     def label(self):
         """The text in the panel."""
-        return {"3d": _("in the volume (3-D)"), "2d": _("slice by slice (2-D)"), "none": _("off")}[self.value]
+        return {
+            "matern": _("seamlessly in the volume (Matérn)"),
+            "3d": _("Poisson, in the volume (3-D)"),
+            "2d": _("Poisson, slice by slice (2-D)"),
+            "none": _("off"),
+        }[self.value]
 
 
 @parameterNodeWrapper
@@ -145,7 +151,7 @@ class MedInpaintParameterNode:
     model, modelFolder - the name of a shipped model; a model's folder, which goes before it.
     restarts - 0: as many as suit the kind of model.
     priorWeight - below 0: what suits the kind of model.
-    keepGenerated - also add the generated volume.
+    keepGenerated, keepUncertainty - also add the generated volume, that of the uncertainty.
     The others are those of MedInpaintLib.Settings.
     """
 
@@ -153,6 +159,7 @@ class MedInpaintParameterNode:
     lesion: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     segmentId: str = ""
     label: Annotated[int, WithinRange(0, 65535)] = 0
+    grow: Annotated[float, WithinRange(0, 10)] = 0.0
     outputVolume: vtkMRMLScalarVolumeNode
     result: vtkMRMLScalarVolumeNode
     model: str = "vae3"
@@ -166,9 +173,11 @@ class MedInpaintParameterNode:
     weighting: bool = True
     prior: bool = True
     conditioning: bool = True
-    blending: Blending = Blending.VOLUME
+    blending: Blending = Blending.MATERN
+    texture: bool = True
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
     keepGenerated: bool = False
+    keepUncertainty: bool = False
 
 
 class MedInpaintLogic(ScriptedLoadableModuleLogic):
@@ -190,6 +199,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             model=parameters.modelFolder or parameters.model,
             device=parameters.device.value,
             label=parameters.label or None if labelled else None,
+            grow=parameters.grow,
             iterations=parameters.iterations,
             restarts=parameters.restarts or None,
             average=parameters.average,
@@ -199,6 +209,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             prior=parameters.prior,
             conditioning=parameters.conditioning,
             blending=parameters.blending.value,
+            texture=parameters.texture,
             seed=parameters.seed,
         )
 
@@ -229,6 +240,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         settings: Settings | None = None,
         progress: Callable[[float, str, str], None] | None = None,
         keepGenerated: bool = False,
+        keepUncertainty: bool = False,
     ):
         """Fill the lesion of a scan and return the volume node with the result; the caller waits for it.
 
@@ -241,6 +253,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             progress: called with the done fraction, the stage and a message; may raise MedInpaintLib.Cancelled, which
                 ends the run and leaves the scene as it was.
             keepGenerated: also add the generated volume, before blending, as a node.
+            keepUncertainty: also add the fill's standard deviation as a node; there is none without conditioning.
 
         Raises:
             InputError: the input cannot be used; its message says why and what to do. The scene is as it was.
@@ -252,7 +265,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         settings = settings or Settings()
         image, mask = mrml.scan_image(volumeNode), mrml.lesion_image(volumeNode, maskNode, segmentId)
         result = inpaint(image, mask, settings, progress)
-        return self._addNodes(volumeNode, outputVolumeNode, result, keepGenerated)
+        return self._addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
 
     @property
     def running(self) -> bool:
@@ -267,6 +280,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         segmentId: str | None,
         settings: Settings,
         keepGenerated: bool,
+        keepUncertainty: bool,
         onProgress: Callable[[float, str, str, float | None], None],
         onDone: Callable[[object], None],
         onFailed: Callable[[str], None],
@@ -288,7 +302,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
         def done(result):
             try:
-                node = self._addNodes(volumeNode, outputVolumeNode, result, keepGenerated)
+                node = self._addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
             except InputError as error:
                 onFailed(str(error))
             else:
@@ -307,11 +321,13 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             self._process.stop()
 
     @staticmethod
-    def _addNodes(volumeNode, outputVolumeNode, result, keepGenerated: bool):
-        node = mrml.result_node(volumeNode, result.image, result.report, outputVolumeNode)
-        if keepGenerated:
-            mrml.generated_node(volumeNode, result.generated)
-        return node
+    def _addNodes(volumeNode, outputVolumeNode, result, keepGenerated: bool, keepUncertainty: bool):
+        with nodes.undone_on_failure(slicer.mrmlScene):  # the result last, as it may replace what cannot be had back
+            if keepGenerated:
+                mrml.generated_node(volumeNode, result.generated)
+            if keepUncertainty and result.uncertainty is not None:
+                mrml.uncertainty_node(volumeNode, result.uncertainty)
+            return mrml.result_node(volumeNode, result.image, result.report, outputVolumeNode)
 
 
 class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -498,6 +514,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.setEnabled(running)
         self.ui.progressBar.setVisible(running)
         self.ui.paintButton.setEnabled(self._parameters is not None and self._parameters.inputVolume is not None)
+        self.ui.keepUncertaintyCheckBox.setEnabled(self._parameters is not None and self._parameters.conditioning)
 
     def _obstacle(self) -> str:
         """Why Inpaint cannot be pressed; empty if it can."""
@@ -524,7 +541,10 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             cells = (
                 f"{lesion['volume_ml']:.2f}",
                 ", ".join(f"{x:.0f}" for x in position),
-                *("-" if lesion[key] is None else f"{lesion[key]:.3g}" for key in ("ring", "fill", "seam")),
+                *(
+                    "-" if lesion.get(key) is None else f"{lesion[key]:.3g}"  # older reports have no uncertainty
+                    for key in ("ring", "fill", "uncertainty", "seam")
+                ),
             )
             for column, text in enumerate(cells):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
@@ -573,6 +593,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     parameters.segmentId or None if self._lesion else None,
                     self.logic.settings(parameters),
                     parameters.keepGenerated,
+                    parameters.keepUncertainty,
                     self.onProgress,
                     self.onDone,
                     self.onFailed,
@@ -731,9 +752,17 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
     def test_console(self):
         """The logic alone, in this process."""
         volume, segmentation, segmentId, ball = self._painted()
-        result = MedInpaintLogic().inpaint(volume, segmentation, segmentId=segmentId, settings=Settings(iterations=5))
+        result = MedInpaintLogic().inpaint(
+            volume, segmentation, segmentId=segmentId, settings=Settings(iterations=5), keepUncertainty=True
+        )
         self.assertEqual(result.GetName(), f"{volume.GetName()} inpainted")
         self._check(volume, result, ball)
+        uncertainty = slicer.util.getNode(f"{volume.GetName()} uncertainty")
+        deviation = slicer.util.arrayFromVolume(uncertainty)
+        self.assertTrue((deviation[ball] > 0).all())
+        self.assertFalse(deviation[~ball].any())
+        self.assertIs(mrml.input_of(uncertainty), volume)
+        self.assertEqual(uncertainty.GetDisplayNode().GetColorNode().GetName(), "Iron")
 
     def test_panel(self):
         """The button, the child process, the result in the views."""
@@ -776,6 +805,7 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         result = MedInpaintLogic().inpaint(volume, segmentation, segmentId=segmentId, settings=settings)
         parameters = MedInpaintLogic().getParameterNode()
         parameters.inputVolume, parameters.result, parameters.blending = volume, result, Blending.SLICES
+        parameters.grow = 1.5
         report, name = mrml.report_of(result), result.GetName()
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "scene.mrb")
@@ -788,3 +818,4 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         self.assertIs(parameters.result, result)
         self.assertIs(parameters.inputVolume, mrml.input_of(result))
         self.assertIs(parameters.blending, Blending.SLICES)
+        self.assertEqual(parameters.grow, 1.5)

@@ -93,6 +93,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         from .evaluation.compare import main_options
 
         main_options(evaluate)
+    _downstream_options(command("downstream", "Measure what filling does for the tools that follow.", _downstream))
     return parser
 
 
@@ -104,6 +105,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"a model (default: {default.model})")
     parser.add_argument("--device", choices=DEVICES, help=f"where to compute (default: {default.device})")
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
+    parser.add_argument(
+        "--grow",
+        metavar="MM",
+        type=float,
+        help=f"also fill MM mm round the lesion: its rim is often partly lesion, try 1 (default: {default.grow:g})",
+    )
     parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
     parser.add_argument(
         "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 2 for a GAN)"
@@ -121,7 +128,10 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
     prior.add_argument("--no-prior", dest="prior", action="store_const", const=False, help="leave the prior loss out")
     blending.add_argument(
-        "--blending", choices=[b for b in BLENDINGS if b != "none"], help=f"Poisson (default: {default.blending})"
+        "--blending",
+        choices=[b for b in BLENDINGS if b != "none"],
+        help="how the fill is joined to the scan: with a smooth change near the border (matern), or by Poisson's "
+        f"equation in the volume (3d) or slice by slice (2d) (default: {default.blending})",
     )
     blending.add_argument(
         "--no-blending", dest="blending", action="store_const", const="none", help="paste what was generated"
@@ -133,10 +143,20 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         const=False,
         help="do not continue what is left unexplained round the hole into it",
     )
+    parser.add_argument(
+        "--no-texture",
+        dest="texture",
+        action="store_const",
+        const=False,
+        help="fill in the plain mean estimate, without the scan's noise and sharpness",
+    )
     parser.add_argument("--seed", metavar="N", type=int, help=f"of random draws (default: {default.seed})")
     parser.add_argument("--report", metavar="FILE.json", type=Path, help="write measurements of the run")
     parser.add_argument("--figure", metavar="FILE.png", type=Path, help="write a before-and-after picture")
     parser.add_argument("--generated", metavar="FILE", type=Path, help="write what was generated, before blending")
+    parser.add_argument(
+        "--uncertainty", metavar="FILE", type=Path, help="write the fill's standard deviation, in scan intensities"
+    )
     parser.add_argument("--progress", choices=MODES, default="bar", help="(default: %(default)s)")
 
 
@@ -145,7 +165,7 @@ def _run(args: argparse.Namespace, console: Console) -> None:
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     from .outputs import Outputs, run_files
 
-    outputs = Outputs(args.output, args.report, args.figure, args.generated)
+    outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
     result = run_files(args.image, args.mask, outputs, settings, console)
     console.event("done", output=str(args.output))
     if args.progress == "bar":
@@ -254,5 +274,26 @@ def _train(args: argparse.Namespace, trainer: type, settings: type) -> None:
 
 def _evaluate(args: argparse.Namespace, console: Console) -> None:
     from .evaluation.compare import run
+
+    run(args)
+
+
+def _downstream_options(parser: argparse.ArgumentParser) -> None:
+    default = Settings()
+    parser.add_argument("--scans", nargs="+", type=Path, required=True, metavar="FILE", help="patients' T1w scans")
+    parser.add_argument("--lesion-masks", nargs="+", type=Path, required=True, metavar="FILE", help="one for each scan")
+    parser.add_argument(
+        "--healthy", nargs="+", type=Path, default=[], metavar="FILE", help="scans that are given the patients' lesions"
+    )
+    parser.add_argument("--model", default=default.model, metavar="NAME_OR_FOLDER", help="(default: %(default)s)")
+    parser.add_argument("--device", choices=DEVICES, default=default.device, help="(default: %(default)s)")
+    parser.add_argument("--seed", metavar="N", type=int, default=default.seed, help="(default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("medinpaint-downstream"), help="folder (default: %(default)s)"
+    )
+
+
+def _downstream(args: argparse.Namespace, console: Console) -> None:
+    from .evaluation.downstream import run
 
     run(args)

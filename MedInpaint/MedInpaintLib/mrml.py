@@ -145,6 +145,22 @@ def generated_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) ->
         return node
 
 
+def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) -> slicer.vtkMRMLScalarVolumeNode:
+    """Put the fill's standard deviation into the scene: a float32 volume in warm colours, transparent where it is 0.
+
+    Raises:
+        InputError: the scan is not in the scene any more.
+        ValueError: the image is of another size.
+    """
+    _check_scan(volume)
+    voxels = _voxels_for(volume, image)
+    with nodes.undone_on_failure(volume.GetScene()):
+        node = _derived(volume, "uncertainty", voxels, vtk.VTK_FLOAT)
+        nodes.show_as_overlay(node.GetDisplayNode(), float(voxels.max()))
+        nodes.place_beside(node, volume)
+        return node
+
+
 def input_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
     """The scan that a node was made from; None if that is gone or the node was not made by MedInpaint."""
     return result.GetNodeReference(INPUT) if result is not None else None

@@ -16,6 +16,7 @@ from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import vtk_to_numpy
 
 RIGID = 1e-4  # what a rotation matrix times its transpose may differ from the identity
+WARM = "vtkMRMLColorTableNodeIron"  # one of the colour tables that every scene has
 
 # --- voxels and their places
 
@@ -170,6 +171,16 @@ def keep_window(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
     """Stop a copied display from following its new voxels: scan and result are to be shown alike."""
     display.AutoWindowLevelOff()
     display.AutoThresholdOff()
+
+
+def show_as_overlay(display: slicer.vtkMRMLScalarVolumeDisplayNode, maximum: float) -> None:
+    """Show what is above 0 from red to yellow, voxel by voxel, and nothing elsewhere."""
+    keep_window(display)
+    display.SetAndObserveColorNodeID(WARM)
+    display.SetWindowLevelMinMax(0, maximum)
+    display.SetThreshold(float(np.finfo(np.float32).tiny), maximum)
+    display.ApplyThresholdOn()
+    display.InterpolateOff()  # else voxels next to those that are shown would show a part of their values
 
 
 def replace(

@@ -15,7 +15,7 @@ from .console import Console
 from .errors import InputError
 from .figure import check_matplotlib, draw_figure
 from .files import IMAGE_SUFFIXES, check_writable, read_image, replacing, write_exactly
-from .image import check_scan, hole_on_grid
+from .image import check_scan, grown, hole_on_grid, scan_values, spacing_zyx
 from .models import find_model
 from .pipeline import Result, inpaint
 from .settings import Settings
@@ -30,12 +30,14 @@ class Outputs:
         report: the measurements, JSON.
         figure: before and after, PNG.
         generated: G(z) on the scan's grid.
+        uncertainty: the fill's standard deviation on the scan's grid.
     """
 
     image: Path
     report: Path | None = None
     figure: Path | None = None
     generated: Path | None = None
+    uncertainty: Path | None = None
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Raise InputError unless every file can be written and none takes the place of an input or another."""
@@ -43,6 +45,7 @@ class Outputs:
         for path, suffixes in (
             (self.image, IMAGE_SUFFIXES),
             (self.generated, IMAGE_SUFFIXES),
+            (self.uncertainty, IMAGE_SUFFIXES),
             (self.report, (".json",)),
             (self.figure, (".png",)),
         ):
@@ -60,14 +63,18 @@ class Outputs:
 
         Args:
             scan: the input.
-            hole: bool (z, y, x).
+            hole: bool (z, y, x), the voxels that were filled.
             result: of inpaint().
             about: entered at the top of the report.
         """
         with ExitStack() as stack:
-            write_exactly(result.image, stack.enter_context(replacing(self.image)), self.image.name)
-            if self.generated:
-                write_exactly(result.generated, stack.enter_context(replacing(self.generated)), self.generated.name)
+            for image, path in (
+                (result.image, self.image),
+                (result.generated, self.generated),
+                (result.uncertainty, self.uncertainty),
+            ):
+                if path:
+                    write_exactly(image, stack.enter_context(replacing(path)), path.name)
             if self.report:
                 text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
                 stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
@@ -77,6 +84,8 @@ class Outputs:
 
 def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console) -> Result:
     """Fill the lesion of the scan in a file and write the result. Raises InputError with nothing written."""
+    if outputs.uncertainty and not settings.conditioning:
+        raise InputError("Without conditioning the uncertainty is unknown: drop --uncertainty or --no-conditioning.")
     for path in (image, mask):
         if not path.exists():
             raise InputError(f"'{path.name}' does not exist: check the path.")
@@ -84,6 +93,7 @@ def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, con
     scan, lesion = read_image(image), read_image(mask)
     check_scan(scan)
     hole = hole_on_grid(lesion, scan, settings.label)
+    hole = grown(hole, scan_values(scan, hole) != 0, spacing_zyx(scan), settings.grow)  # as inpaint() does
     find_model(settings.model)
     from .latent import choose_device  # loads torch: what needs none of it was checked before
 

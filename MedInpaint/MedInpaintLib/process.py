@@ -37,7 +37,10 @@ LOG_LINES = 500
 LAST_WORDS = 300  # characters
 # MetaImage keeps spacing, direction and origin as they are. NRRD stores spacing times direction and NIfTI 32-bit
 # numbers, which moves a result in its last digits.
-SCAN, MASK, FILLED, GENERATED, REPORT = "scan.mha", "mask.mha", "filled.mha", "generated.mha", "report.json"
+SCAN, MASK, FILLED, GENERATED, UNCERTAINTY = (
+    f"{name}.mha" for name in ("scan", "mask", "filled", "generated", "uncertainty")
+)
+REPORT = "report.json"
 
 
 class InpaintingProcess:
@@ -115,7 +118,8 @@ class InpaintingProcess:
             process.errorOccurred.connect(self._wake)
             process.finished.connect(self._wake)
             program, *options = command()
-            process.start(program, [*options, *_files(Path(folder.name)), "--progress=json", *arguments(settings)])
+            files = _files(Path(folder.name), settings)
+            process.start(program, [*options, *files, "--progress=json", *arguments(settings)])
             on_failure.pop_all()
         self._process = process
 
@@ -253,9 +257,10 @@ def environment() -> qt.QProcessEnvironment:
     return variables
 
 
-def _files(folder: Path) -> list[str]:
+def _files(folder: Path, settings: Settings) -> list[str]:
     files = ["run", *(str(folder / name) for name in (SCAN, MASK, FILLED))]
-    return [*files, f"--generated={folder / GENERATED}", f"--report={folder / REPORT}"]
+    files += [f"--generated={folder / GENERATED}", f"--report={folder / REPORT}"]
+    return [*files, f"--uncertainty={folder / UNCERTAINTY}"] if settings.conditioning else files
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -319,9 +324,10 @@ def read_result(folder: Path, image: sitk.Image) -> Result:
     from .pipeline import Result
 
     filled, generated = (read_image(folder / name) for name in (FILLED, GENERATED))
+    uncertainty = read_image(folder / UNCERTAINTY) if (folder / UNCERTAINTY).exists() else None
     if filled.GetPixelID() != image.GetPixelID():
         raise ValueError("the result has another pixel type than the scan")
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     for name in ("image", "mask"):  # the temporary files' names
         report.pop(name, None)
-    return Result(like(image, sitk.GetArrayFromImage(filled)), generated, report)
+    return Result(like(image, sitk.GetArrayFromImage(filled)), generated, uncertainty, report)

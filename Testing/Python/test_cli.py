@@ -17,6 +17,7 @@ from MedInpaintLib.files import read_image
 from MedInpaintLib.image import affine
 from MedInpaintLib.models import models_folder
 from MedInpaintLib.pipeline import Result
+from scipy import ndimage
 
 COMMAND = [sys.executable, "-m", "MedInpaintLib"]
 
@@ -36,13 +37,19 @@ def instant(monkeypatch):
     def copy(scan, mask, settings, progress):
         progress(0.5, "optimising", "half way")
         report = {"lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "warnings": ["Look at it."]}
-        return Result(scan, sitk.Cast(scan, sitk.sitkFloat32), report)
+        uncertainty = sitk.Cast(mask, sitk.sitkFloat32) * 12.5 if settings.conditioning else None
+        return Result(scan, sitk.Cast(scan, sitk.sitkFloat32), uncertainty, report)
 
     monkeypatch.setattr(outputs, "inpaint", copy)
 
 
 def run(folder, *options, image="scan.nii.gz", mask="mask.nii.gz", output="result.nii.gz"):
     return main(["run", str(folder / image), str(folder / mask), str(folder / output), *map(str, options)])
+
+
+def within(millimetres, hole):
+    """The 2 mm sample's voxels at most so far from the hole, and the hole."""
+    return ndimage.distance_transform_edt(~hole, sampling=2) <= millimetres
 
 
 def is_one_sentence(text):
@@ -140,6 +147,9 @@ BAD_USAGE = {
     "missing scan": ([], {"image": "none.nii.gz"}, "'none.nii.gz' does not exist"),
     "missing mask": ([], {"mask": "none.nii.gz"}, "'none.nii.gz' does not exist"),
     "label that is not there": (["--label", 7], {}, "no label 7: choose one of its labels (1)"),
+    "enlarged by too much": (["--grow", 11], {}, "enlarged by 0 to 10 mm"),
+    "made smaller": (["--grow", -1], {}, "enlarged by 0 to 10 mm"),
+    "enlarged by no number": (["--grow", "nan"], {}, "enlarged by 0 to 10 mm"),
     "background as label": (["--label", 0], {}, "Label 0 is the background"),
     "unknown model": (["--model", "nonesuch"], {}, "no model 'nonesuch'"),
     "output of no image type": ([], {"output": "result.txt"}, "no supported file extension"),
@@ -156,6 +166,13 @@ BAD_USAGE = {
     "prior weight without a prior": (["--no-prior", "--prior-weight", 1], {}, "not allowed with argument"),
     "window without weighting": (["--window", 9, "--no-weighting"], {}, "not allowed with argument"),
     "blending and none": (["--blending", "2d", "--no-blending"], {}, "not allowed with argument"),
+    "unknown blending": (["--blending", "4d"], {}, "choose from 'matern', '3d', '2d'"),
+    "uncertainty of no image type": (["--uncertainty", "sd.txt"], {}, "no supported file extension"),
+    "uncertainty without conditioning": (
+        ["--no-conditioning", "--uncertainty", "sd.mha"],
+        {"image": "none.nii.gz"},  # told before the scan is looked for
+        "drop --uncertainty or --no-conditioning",
+    ),
     "unknown option": (["--magic"], {}, "Unrecognized arguments: --magic"),
 }
 
@@ -165,8 +182,14 @@ def test_wrong_usage_is_refused_in_one_sentence(folder, capfd, options, names, c
     refused(folder, capfd, complaint, *options, **names)
 
 
-def test_two_outputs_of_one_name_are_refused(folder, capfd):
-    refused(folder, capfd, "another output", "--generated", folder / "." / "result.nii.gz")
+def test_a_scan_with_non_finite_voxels_is_refused_when_a_lesion_grows(folder, small_scan, small_hole, capfd):
+    write_array(with_nan)(folder, small_scan, small_hole, read_image(folder / "scan.nii.gz"))
+    refused(folder, capfd, "1 non-finite voxels", "--grow", 2, "--figure", folder / "f.png", image="bad.nii.gz")
+
+
+@pytest.mark.parametrize("flag", ["--generated", "--uncertainty"])
+def test_two_outputs_of_one_name_are_refused(folder, capfd, flag):
+    refused(folder, capfd, "another output", flag, folder / "." / "result.nii.gz")
 
 
 def test_a_device_that_is_not_there_is_refused(folder, capfd):
@@ -207,7 +230,7 @@ def test_the_real_command_answers_wrong_input_without_a_traceback(tmp_path, argu
 
 
 def test_all_files_are_written_and_warnings_are_said(folder, capfd, instant):
-    files = {"--report": "r.json", "--figure": "f.png", "--generated": "g.nrrd"}
+    files = {"--report": "r.json", "--figure": "f.png", "--generated": "g.nrrd", "--uncertainty": "u.mha"}
     assert run(folder, *(part for flag, name in files.items() for part in (flag, folder / name))) == 0
     out, error = capfd.readouterr()
     assert out == "result.nii.gz: 1.25 ml in 1 lesions filled, 2 s\n"
@@ -216,6 +239,36 @@ def test_all_files_are_written_and_warnings_are_said(folder, capfd, instant):
     report = json.loads((folder / "r.json").read_text())
     assert report["image"] == "scan.nii.gz"
     assert report["lesion"]["volume_ml"] == 1.25
+    hole = sitk.GetArrayFromImage(read_image(folder / "mask.nii.gz")) > 0
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(folder / "u.mha")), 12.5 * hole)
+
+
+def test_the_help_explains_every_way_of_blending(capfd):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    text = " ".join(capfd.readouterr().out.split())
+    assert "--blending {matern,3d,2d}" in text
+    said = text.partition("how the fill is joined")[2].partition(" --")[0]
+    assert said.endswith("(default: matern)")
+    assert all(f"({name})" in said for name in ("matern", "3d", "2d"))
+
+
+def test_the_help_says_why_a_lesion_is_grown(capfd):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    said = " ".join(capfd.readouterr().out.split()).rpartition("--grow MM ")[2].partition(" --")[0]
+    assert "its rim is often partly lesion" in said
+    assert said.endswith("(default: 0)")
+
+
+def test_the_figure_outlines_what_was_filled(folder, small_scan, small_hole, instant, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(outputs, "draw_figure", lambda path, scan, hole, result: drawn.append(hole) or path.touch())
+    for options in ((), ("--grow", 3)):
+        assert run(folder, "--figure", folder / "f.png", "--progress", "none", *options) == 0
+    np.testing.assert_array_equal(drawn[0], small_hole)
+    np.testing.assert_array_equal(drawn[1], small_hole | (within(3, small_hole) & (small_scan != 0)))
+    assert drawn[1].sum() > 1.5 * drawn[0].sum()
 
 
 @pytest.mark.parametrize(("failure", "code"), [(OSError("disk full"), 2), (KeyboardInterrupt(), 130)], ids=repr)
@@ -268,7 +321,7 @@ def test_a_scan_given_to_train_and_to_tune_is_refused(small, tmp_path, capfd):
 
 
 def test_a_real_run_changes_the_hole_alone_and_tells_its_progress(folder, small_scan, small_hole):
-    files = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz"]
+    files = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz", "--uncertainty", "u.nii.gz"]
     command = [*COMMAND, "run", "scan.nii.gz", "mask.nii.gz", "result.nii.gz", "--iterations", "5", *files]
     done = subprocess.run([*command, "--progress", "json"], cwd=folder, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -292,10 +345,44 @@ def test_a_real_run_changes_the_hole_alone_and_tells_its_progress(folder, small_
     assert not report["alignment"]["poor"]
     assert sitk.GetArrayFromImage(read_image(folder / "g.nii.gz"))[small_hole].std() > 0
     assert (folder / "f.png").read_bytes().startswith(b"\x89PNG")
+    uncertainty = read_image(folder / "u.nii.gz")
+    assert uncertainty.GetPixelID() == sitk.sitkFloat32
+    np.testing.assert_array_equal(affine(uncertainty), affine(scan))
+    deviation = sitk.GetArrayFromImage(uncertainty)
+    assert not deviation[~small_hole].any()
+    assert (deviation[small_hole] > 0).mean() > 0.9
+    assert report["lesions"][0]["uncertainty"] == pytest.approx(deviation[small_hole].mean(), rel=1e-3)
 
     first = (folder / "result.nii.gz").read_bytes()
     assert run(folder, "--iterations", 5, "--progress", "none") == 0
     assert (folder / "result.nii.gz").read_bytes() == first
+
+
+def test_a_grown_lesion_is_filled_with_its_rim_and_nothing_beyond_changes(folder, small_scan, small_hole):
+    files = ["--report", folder / "r.json", "--uncertainty", folder / "u.mha"]
+    assert run(folder, "--grow", 2, "--iterations", 1, "--progress", "none", *files) == 0
+    changed = sitk.GetArrayFromImage(read_image(folder / "result.nii.gz")) != small_scan
+    rim = within(2, small_hole) & ~small_hole & (small_scan != 0)
+    assert rim.sum() > 100
+    assert not changed[~small_hole & ~rim].any()
+    assert changed[small_hole].mean() > 0.9
+    assert changed[rim].mean() > 0.9
+    report = json.loads((folder / "r.json").read_text())
+    assert report["settings"]["grow"] == 2
+    assert report["lesion"]["volume_ml"] == pytest.approx((small_hole | rim).sum() * 0.008)
+    deviation = sitk.GetArrayFromImage(read_image(folder / "u.mha"))
+    assert not deviation[~small_hole & ~rim].any()
+    assert (deviation[rim] > 0).mean() > 0.9
+
+
+def test_texture_and_blending_change_the_hole_alone(folder, small_scan, small_hole):
+    fills = {}
+    for options in ((), ("--no-texture",), ("--no-texture", "--blending", "3d"), ("--no-texture", "--blending", "2d")):
+        assert run(folder, "--iterations", 1, "--progress", "none", *options) == 0
+        filled = sitk.GetArrayFromImage(read_image(folder / "result.nii.gz"))
+        np.testing.assert_array_equal(filled[~small_hole], small_scan[~small_hole])
+        fills[options] = filled[small_hole]
+    assert len({fill.tobytes() for fill in fills.values()}) == 4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -85,7 +85,7 @@ def test_every_figure_table_and_claim_is_there_with_all_models(tmp_path, scene):
     shown = re.findall(r"\(Figures/(.*)\.png\)", text)
     assert shown == [
         "experiment_square", "experiment_lesions", "experiment_ellipsoid", "experiment_ablations", "experiment_prior",
-        "experiment_sizes_one", "experiment_sizes_two", "experiment_samples", "experiment_training",
+        "experiment_sizes_one", "experiment_sizes_two", "experiment_worst", "experiment_samples", "experiment_training",
     ]  # fmt: skip
     assert "| GAN 3 | 26.93, 19.38, 21.85 | 22.72 | 31.00 (n = 12) | 31.00 (n = 3) |" in text
     assert "| GAN 7 | 26.85, 23.40, 22.22 | 24.16 | - | - |" in text
@@ -93,6 +93,17 @@ def test_every_figure_table_and_claim_is_there_with_all_models(tmp_path, scene):
     assert "- VAEs beat GANs: **" in text
     assert "**holds** for vae3 and gan3 (10 epochs of 2.0 min against 20 of 4.0 min)" in text
     assert "### two, ellipsoid20" in text
+
+
+def test_the_section_of_the_downstream_study_is_taken_in_with_its_pictures(tmp_path, scene):
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "downstream.md").write_text("## Tools\n\n![Classes](downstream_p.png)\n")
+    (study / "downstream_p.png").write_bytes(b"x" * 2000)
+    write_report(finished(tmp_path, scene, BASELINES), "medinpaint evaluate", tmp_path / "report", study)
+    text = (tmp_path / "report" / "Experiment.md").read_text()
+    assert "## Tools\n\n![Classes](Figures/downstream_p.png)" in text
+    assert (tmp_path / "report" / "Figures" / "downstream_p.png").stat().st_size == 2000
 
 
 @pytest.mark.parametrize(

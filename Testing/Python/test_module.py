@@ -8,12 +8,14 @@ import sys
 import time
 import types
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import get_args, get_origin
 from urllib.parse import unquote, urlparse
 
 import desktop
+import MedInpaintLib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -24,7 +26,9 @@ from MedInpaintLib import Cancelled, InputError, Settings
 from MedInpaintLib.files import read_image
 from MedInpaintLib.image import affine
 from MedInpaintLib.models import shipped_models
+from MedInpaintLib.pipeline import Result
 from MedInpaintLib.resources import resources_folder
+from scipy import ndimage
 from slicer_scene import add_label_map, add_volume, contents, voxels
 
 SOURCE = desktop.MODULE.read_text(encoding="utf-8")
@@ -83,6 +87,21 @@ def panel(module, case):
     widget.parameters.device = module.Device.CPU
     yield widget
     widget.cleanup()
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Replaces the engine by a copy of the scan, with this report, for tests of what becomes of a result."""
+    report = {
+        "versions": {"medinpaint": "0"}, "model": {"name": "vae3"}, "settings": {}, "lesions": [], "warnings": []
+    }  # fmt: skip
+
+    def copy(image, mask, settings, progress):
+        real = sitk.Cast(image, sitk.sitkFloat32)
+        return Result(image, real, real if settings.conditioning else None, report)
+
+    monkeypatch.setattr(MedInpaintLib, "inpaint", copy)
+    return types.SimpleNamespace(report=report)
 
 
 def click(button):
@@ -188,14 +207,14 @@ def test_an_untouched_panel_has_the_engines_defaults(module):
 def test_every_choice_reaches_the_engine(module, case):
     parameters = module.MedInpaintLogic().getParameterNode()
     chosen = {
-        "lesion": case.labels, "label": 3, "modelFolder": "/my model", "device": module.Device.CPU, "iterations": 7,
-        "restarts": 4, "average": 2, "priorWeight": 0.7, "window": 9, "weighting": False, "prior": False,
-        "conditioning": False, "blending": module.Blending.SLICES, "seed": 5,
+        "lesion": case.labels, "label": 3, "grow": 1.5, "modelFolder": "/my model", "device": module.Device.CPU,
+        "iterations": 7, "restarts": 4, "average": 2, "priorWeight": 0.7, "window": 9, "weighting": False,
+        "prior": False, "conditioning": False, "blending": module.Blending.SLICES, "texture": False, "seed": 5,
     }  # fmt: skip
     for name, value in chosen.items():
         setattr(parameters, name, value)
     assert module.MedInpaintLogic.settings(parameters) == Settings(
-        "/my model", "cpu", 3, 7, 4, 2, 0.7, 9, False, False, False, "2d", 5
+        "/my model", "cpu", 3, 1.5, 7, 4, 2, 0.7, 9, False, False, False, "2d", False, 5
     )
 
 
@@ -237,6 +256,27 @@ def test_the_button_says_what_is_missing(panel):
     panel.parameters.inputVolume = None
     assert (button.enabled, button.toolTip) == (False, "Load a T1-weighted brain MRI and choose it as the scan.")
     assert not panel.ui.paintButton.enabled
+
+
+def test_how_far_a_lesion_grows_is_asked_below_the_lesion_whatever_marks_it(panel, module, scene):
+    from MedInpaintLib.settings import MAXIMUM_GROWTH
+
+    box = panel.ui.growSpinBox
+    assert (box.value, box.minimum, box.maximum, box.singleStep) == (0, 0, MAXIMUM_GROWTH, 0.5)
+    assert (box.text, box.decimals) == ("0.0 mm", 1)
+    assert "1 mm is a good start for MS lesions" in box.toolTip
+    assert panel.ui.growLabel.text == "Grow lesion by:"
+    kind = module.MedInpaintParameterNode.dataTypes[box.property("SlicerParameterName")]
+    assert get_args(kind) == (float, (0, MAXIMUM_GROWTH))  # a field of the parameter node is saved with the scene
+
+    form = panel.ui.inputsCollapsibleButton.inner.layout()
+    row = form.getWidgetPosition(box.inner)[0]
+    assert form.labelForField(box.inner) is panel.ui.growLabel.inner
+    assert form.getWidgetPosition(panel.ui.labelSpinBox.inner)[0] == row - 1
+    assert form.getWidgetPosition(panel.ui.segmentEditor.inner)[0] == row + 1
+    for mark in (panel.parameters.lesion, scene.AddNewNodeByClass("vtkMRMLSegmentationNode"), None):
+        panel.parameters.lesion = mark
+        assert box.inner.isVisibleTo(panel.container)
 
 
 def test_the_first_scan_is_chosen_and_no_label_map(module, scene, case):
@@ -284,13 +324,13 @@ def test_the_editor_is_hidden_for_a_label_map_and_has_its_own_parameters(panel, 
 
 def test_a_run_from_the_panel_adds_the_result_and_compares_it(panel, module, case, scene):
     before = voxels(case.volume).copy()
-    panel.parameters.keepGenerated = True
+    panel.parameters.keepGenerated = panel.parameters.keepUncertainty = True
     click(panel.ui.inpaintButton)
     assert panel.logic.running
     assert (panel.ui.inpaintButton.enabled, panel.ui.cancelButton.enabled) == (False, True)
     assert "under way" in panel.ui.inpaintButton.toolTip
     with pytest.raises(InputError, match="under way"):
-        panel.logic.start(case.volume, case.labels, None, None, QUICK, False, print, print, print)
+        panel.logic.start(case.volume, case.labels, None, None, QUICK, False, False, print, print, print)
     shown = set()
     wait(lambda: shown.add(panel.ui.statusLabel.text.split(":")[0]) or not panel.logic.running)
     wait(lambda: panel.parameters.result is not None)
@@ -298,13 +338,18 @@ def test_a_run_from_the_panel_adds_the_result_and_compares_it(panel, module, cas
     assert module.errors == []
     result = panel.parameters.result
     assert [node.GetName() for node in scalar_volumes() if not node.IsA("vtkMRMLLabelMapVolumeNode")] == [
-        "patient", "patient inpainted", "patient generated"
+        "patient", "patient generated", "patient uncertainty", "patient inpainted"
     ]  # fmt: skip
+    deviation = voxels(slicer.util.getNode("patient uncertainty"))
+    assert not deviation[~case.hole].any()
+    assert (deviation[case.hole] > 0).mean() > 0.9
     np.testing.assert_array_equal(voxels(case.volume), before)
     np.testing.assert_array_equal(voxels(result)[~case.hole], before[~case.hole])
     assert (voxels(result)[case.hole] != before[case.hole]).mean() > 0.9
     assert "1 lesion(s) filled" in panel.ui.statusLabel.text
-    assert panel.ui.lesionTable.inner.rowCount() == 1
+    cells = row_by_heading(panel.ui.lesionTable.inner)
+    assert float(cells["± SD"]) == pytest.approx(deviation[case.hole].mean(), rel=0.01)
+    assert float(cells["Mean filled"]) == pytest.approx(voxels(result)[case.hole].mean(), rel=0.01)
     layers = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     assert {view.GetBackgroundVolumeID() for view in layers} == {case.volume.GetID()}
     assert {view.GetForegroundVolumeID() for view in layers} == {result.GetID()}
@@ -323,6 +368,55 @@ def test_a_run_from_the_panel_adds_the_result_and_compares_it(panel, module, cas
     for view in views:
         position = [view.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
         np.testing.assert_allclose(position, module.mrml.world_position(result, index), atol=1e-6)
+
+
+def test_a_run_from_the_panel_fills_the_rim_of_a_lesion_that_grows(panel, module, case):
+    before = voxels(case.volume).copy()
+    panel.parameters.grow = 2.0
+    click(panel.ui.inpaintButton)
+    wait(lambda: panel.parameters.result is not None or module.errors)
+    assert module.errors == []
+    result = panel.parameters.result
+    reach = ndimage.distance_transform_edt(~case.hole, sampling=2)
+    rim = (reach == 2) & (before != 0)
+    changed = voxels(result) != before
+    assert not changed[(reach > 2) | (before == 0) & ~case.hole].any()
+    assert changed[rim].mean() > 0.9
+    assert module.mrml.report_of(result)["settings"]["grow"] == 2
+    cells = row_by_heading(panel.ui.lesionTable.inner)
+    assert f"{(case.hole | rim).sum() * 0.008:.2f}" in cells.values()
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    for view in views:
+        view.JumpSliceByCentering(0, 0, 0)
+    panel.ui.lesionTable.inner.setCurrentCell(0, 0)
+    index = module.mrml.report_of(result)["lesions"][0]["index"]
+    for view in views:
+        position = [view.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+        np.testing.assert_allclose(position, module.mrml.world_position(result, index), atol=1e-6)
+
+
+def row_by_heading(table):
+    """The texts of a table's only row."""
+    assert table.rowCount() == 1
+    return {table.horizontalHeaderItem(n).text(): table.item(0, n).text() for n in range(table.columnCount())}
+
+
+def test_what_a_report_does_not_know_is_a_dash_in_the_table(panel, module, case, instant):
+    for lesion in ({"uncertainty": None}, {}):  # without conditioning; of an earlier version
+        instant.report["lesions"] = [
+            {"volume_ml": 1.2, "index": [1, 2, 3], "ring": 5, "fill": 7, "seam": None, **lesion}
+        ]
+        panel.parameters.result = panel.logic.inpaint(case.volume, case.labels, settings=QUICK)
+        cells = row_by_heading(panel.ui.lesionTable.inner)
+        assert cells == {**cells, "Mean around": "5", "Mean filled": "7", "± SD": "-", "Seam": "-"}
+
+
+def test_the_uncertainty_can_be_kept_only_if_it_is_computed(panel):
+    assert panel.ui.keepUncertaintyCheckBox.enabled
+    panel.parameters.conditioning = False
+    assert not panel.ui.keepUncertaintyCheckBox.enabled
+    panel.parameters.conditioning = True
+    assert panel.ui.keepUncertaintyCheckBox.enabled
 
 
 def test_cancel_in_the_middle_leaves_the_scene_as_it_was(panel, module, scene):
@@ -439,6 +533,37 @@ def test_the_console_fills_a_volume_that_is_given_for_the_result(module, case, s
     assert result.GetName() == "mine"
     assert contents(scene) == before
     np.testing.assert_array_equal(voxels(result)[~case.hole], voxels(case.volume)[~case.hole])
+
+
+@pytest.mark.parametrize(
+    ("settings", "keep", "added"), [
+        (QUICK, {}, []),
+        (QUICK, {"keepUncertainty": True}, ["patient uncertainty"]),
+        (QUICK, {"keepGenerated": True, "keepUncertainty": True}, ["patient generated", "patient uncertainty"]),
+        (replace(QUICK, conditioning=False), {"keepUncertainty": True}, []),
+    ],
+)  # fmt: skip
+def test_the_console_keeps_what_it_is_asked_to_keep(module, case, instant, settings, keep, added):
+    module.MedInpaintLogic().inpaint(case.volume, case.labels, settings=settings, **keep)
+    names = [node.GetName() for node in scalar_volumes() if not node.IsA("vtkMRMLLabelMapVolumeNode")]
+    assert names == ["patient", *added, "patient inpainted"]
+
+
+@pytest.mark.parametrize("name", ["generated_node", "uncertainty_node", "result_node"])
+def test_a_failure_to_add_one_of_the_volumes_leaves_none_of_them(module, case, scene, instant, monkeypatch, name):
+    real = getattr(module.mrml, name)
+
+    def fail(*given):
+        real(*given)
+        raise MemoryError
+
+    monkeypatch.setattr(module.mrml, name, fail)
+    before = contents(scene)
+    with pytest.raises(MemoryError):
+        module.MedInpaintLogic().inpaint(
+            case.volume, case.labels, settings=QUICK, keepGenerated=True, keepUncertainty=True
+        )
+    assert contents(scene) == before
 
 
 def test_the_console_can_cancel(module, case, scene):

@@ -27,6 +27,7 @@ from slicer_scene import (
     voxels,
 )
 from synthetic import SCALAR_TYPES, bits, extremes
+from vtk.util.numpy_support import vtk_to_numpy
 
 scene = mrml_scene.scene  # the fixture
 SHAPE = SIZE[::-1]
@@ -192,6 +193,7 @@ def test_what_is_no_scan_is_refused_by_every_function_and_the_scene_stays_as_it_
         lambda: mrml.lesion_image(volume, segmentation),
         lambda: mrml.result_node(volume, image, REPORT),
         lambda: mrml.generated_node(volume, image),
+        lambda: mrml.uncertainty_node(volume, image),
         lambda: mrml.new_lesion(volume),
     ):
         with pytest.raises(InputError, match=f"^{message}.*: .*[^.]\\.$"):
@@ -613,6 +615,58 @@ def test_g_of_z_is_a_float_volume_beside_an_integer_scan_shown_alike(scene):
     assert (node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) == shown
 
 
+def deviations(volume):
+    """What the engine would return: different from voxel to voxel in the lesion, small at its rim; 0 outside."""
+    values = np.zeros(SHAPE, np.float32)
+    values[blob()] = np.linspace(0.001, 24, blob().sum())
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(mrml.scan_image(volume))
+    return image
+
+
+def colours(display, volume):
+    """The display's own colours of the voxels, uint8 (z, y, x, RGBA)."""
+    display.SetInputImageDataConnection(volume.GetImageDataConnection())
+    display.UpdateImageDataPipeline()
+    display.GetOutputImageDataConnection().GetProducer().Update()
+    data = display.GetOutputImageData()
+    return vtk_to_numpy(data.GetPointData().GetScalars()).reshape(*SHAPE, -1)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["the scan is shown", "the scan was never shown"])
+def test_the_uncertainty_is_a_float_volume_whose_lesion_alone_is_seen_in_warm_colours(scene, shown):
+    volume = add_volume(scene, some_voxels(), parent=add_linear(scene, TURN))
+    if not shown:
+        scene.RemoveNode(volume.GetDisplayNode())
+    image = deviations(volume)
+    node = mrml.uncertainty_node(volume, image)
+    assert node.GetName() == "head uncertainty"
+    assert voxels(node).dtype == np.float32
+    np.testing.assert_array_equal(voxels(node), sitk.GetArrayFromImage(image))
+    np.testing.assert_allclose(mrml.world_position(node, (1, 2, 3)), (TURN @ GRID @ (1, 2, 3, 1))[:3])
+    assert mrml.input_of(node) is volume
+    assert mrml.report_of(node) is None
+
+    display = node.GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == pytest.approx((0, 24))
+    assert not display.GetAutoWindowLevel()
+    assert not display.GetInterpolate()
+    red, green, blue, alpha = np.moveaxis(colours(display, node), -1, 0)
+    np.testing.assert_array_equal(alpha > 0, blob())
+    assert (red[blob()] == 255).all()
+    assert (blue[blob()] == 0).all()
+    assert np.ptp(green[blob()].astype(int)) > 100
+    assert (np.diff(green[blob()].astype(int)) >= 0).all()  # the more uncertain, the nearer to yellow
+
+
+def test_the_scan_is_shown_as_before_beside_its_uncertainty(scene):
+    volume = add_volume(scene, some_voxels())
+    display = volume.GetDisplayNode()
+    before = display.GetColorNodeID(), display.GetApplyThreshold(), display.GetInterpolate()
+    mrml.uncertainty_node(volume, deviations(volume))
+    assert (display.GetColorNodeID(), display.GetApplyThreshold(), display.GetInterpolate()) == before
+
+
 def test_a_scan_that_was_never_shown_gives_a_result_that_can_be(scene):
     volume = add_volume(scene, some_voxels())
     scene.RemoveNode(volume.GetDisplayNode())
@@ -633,9 +687,10 @@ def test_what_is_made_lies_beside_the_scan_in_the_subject_hierarchy(scene):
     made = [
         mrml.result_node(volume, filled(volume), REPORT),
         mrml.generated_node(volume, filled(volume)),
+        mrml.uncertainty_node(volume, filled(volume)),
         mrml.new_lesion(volume)[0],
     ]
-    assert [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in made] == [folder] * 3
+    assert [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in made] == [folder] * 4
 
 
 def test_a_scene_without_a_subject_hierarchy_gets_none(scene):
@@ -726,6 +781,8 @@ def test_an_image_of_another_size_or_type_is_a_defect_of_the_caller_and_leaves_n
             mrml.result_node(volume, wrong, REPORT)
         with pytest.raises(ValueError, match=r"The scan has \(20, 24, 28\) voxels, the result"):
             mrml.generated_node(volume, wrong)
+        with pytest.raises(ValueError, match=r"The scan has \(20, 24, 28\) voxels, the result"):
+            mrml.uncertainty_node(volume, wrong)
     with pytest.raises(ValueError, match="The scan has int16 voxels, the result float32"):
         mrml.result_node(volume, sitk.Image(SIZE, sitk.sitkFloat32), REPORT)
     assert contents(scene) == before
@@ -743,7 +800,7 @@ def test_a_report_that_cannot_be_stored_leaves_no_node_and_an_output_as_it_was(s
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("step", ["keep_window", "place_beside"])
+@pytest.mark.parametrize("step", ["keep_window", "show_as_overlay", "place_beside"])
 def test_a_failure_half_way_leaves_no_node_and_no_item(scene, monkeypatch, step, error):
     volume = add_volume(scene, some_voxels())
     hierarchy, _ = hierarchy_with(scene, volume)
@@ -755,7 +812,9 @@ def test_a_failure_half_way_leaves_no_node_and_no_item(scene, monkeypatch, step,
 
     monkeypatch.setattr(nodes, step, fail)
     before, items = contents(scene), hierarchy.GetNumberOfItems()
-    calls = [lambda: mrml.result_node(volume, image, REPORT), lambda: mrml.generated_node(volume, image)]
+    calls = [lambda: mrml.uncertainty_node(volume, image)]
+    if step != "show_as_overlay":
+        calls += [lambda: mrml.result_node(volume, image, REPORT), lambda: mrml.generated_node(volume, image)]
     if step == "place_beside":
         calls.append(lambda: mrml.new_lesion(volume))
     for call in calls:

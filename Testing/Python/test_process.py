@@ -158,7 +158,8 @@ def test_a_real_run_gives_what_the_engine_gives_in_this_process_bit_for_bit(
     assert run.process.running
     result = run.outcome(120)
 
-    for got, wanted in ((result.image, expected.image), (result.generated, expected.generated)):
+    for name in ("image", "generated", "uncertainty"):
+        got, wanted = getattr(result, name), getattr(expected, name)
         assert got.GetPixelID() == wanted.GetPixelID()
         for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
             assert getattr(got, geometry)() == getattr(wanted, geometry)()
@@ -278,7 +279,7 @@ def test_exit_code_2_of_something_else_is_no_refusal(run, child, tiny):
 OUTPUTS = """
 import SimpleITK as sitk, shutil
 scan, filled = sys.argv[2], sys.argv[4]
-generated, report = (a.split("=")[1] for a in sys.argv[5:7])
+generated, report, *uncertainty = (a.split("=")[1] for a in sys.argv[5:8])
 shutil.copy(scan, filled)
 sitk.WriteImage(sitk.Cast(sitk.ReadImage(scan), sitk.sitkFloat32), generated)
 open(report, "w").write(json.dumps({"image": "scan", "mask": "mask", "lesion": {}}))
@@ -290,6 +291,7 @@ BROKEN = {
     "another grid": f"{OUTPUTS}\nsitk.WriteImage(sitk.ConstantPad(sitk.ReadImage(scan), (1, 1, 1)), filled)",
     "another pixel type": f"{OUTPUTS}\nshutil.copy(generated, filled)",
     "no generated volume": f"{OUTPUTS}\nos.remove(generated)",
+    "half an uncertainty": f"{OUTPUTS}\nopen(uncertainty[0], 'w').write('ObjectType = Image')",
     "no report": f"{OUTPUTS}\nos.remove(report)",
     "half a report": f"{OUTPUTS}\nopen(report, 'w').write('{{')",
     "another report": f"{OUTPUTS}\nopen(report, 'w').write('[]')",
@@ -318,6 +320,28 @@ def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, c
     assert result.image.GetOrigin() == tiny.GetOrigin()
     assert result.image.GetMetaData("0010|0010") == "Doe^Jane"
     assert result.report == {"lesion": {}}
+
+
+def test_an_uncertainty_is_asked_for_where_there_can_be_one_and_read_where_it_was_written(run, child, tiny):
+    child(OUTPUTS + "assert os.path.basename(uncertainty[0]) == 'uncertainty.mha'\n"
+          "sitk.WriteImage(sitk.ReadImage(generated) + 0.5, uncertainty[0])")  # fmt: skip
+    run.process.start(tiny, tiny, QUICK)
+    result = run.outcome()
+    assert sitk.Hash(result.uncertainty) == sitk.Hash(result.generated + 0.5)
+
+    child(OUTPUTS + "assert not any(option.startswith('--uncertainty') for option in sys.argv)")
+    run.process.start(tiny, tiny, replace(QUICK, conditioning=False))
+    result = run.outcome()
+    assert not isinstance(result, str), result
+    assert result.uncertainty is None
+
+
+def test_the_child_is_told_how_far_the_lesion_grows(run, child, tiny):
+    for grow, told in ((0.0, []), (1.5, ["--grow=1.5"])):
+        child(f"{OUTPUTS}assert [option for option in sys.argv if 'grow' in option] == {told}")
+        run.process.start(tiny, tiny, replace(QUICK, grow=grow))
+        result = run.outcome()
+        assert not isinstance(result, str), result
 
 
 def test_a_program_that_is_missing_is_reported(run, process, monkeypatch, tmp_path, tiny):
@@ -596,6 +620,7 @@ CHANGES = [
     {"device": "cpu"},
     {"label": 3},
     {"label": -1},
+    {"grow": 0.1 + 0.2},
     {"iterations": 0},
     {"restarts": 4},
     {"average": 2},
@@ -607,8 +632,10 @@ CHANGES = [
     {"weighting": False},
     {"prior": False},
     {"conditioning": False},
+    {"blending": "3d"},
     {"blending": "2d"},
     {"blending": "none"},
+    {"texture": False},
     {"seed": 2**63 - 1},
 ]
 
@@ -619,6 +646,11 @@ def parsed(options, monkeypatch):
     monkeypatch.setattr(outputs, "run_files", lambda image, mask, outputs, settings, console: read.append(settings))
     assert main(["run", "a.nii", "b.nii", "c.nii", "--progress=json", *options]) == 0
     return read.pop()
+
+
+def test_the_growth_is_among_the_arguments_only_if_the_lesion_grows(process):
+    assert process.arguments(Settings()) == process.arguments(Settings(grow=0)) == []
+    assert process.arguments(Settings(grow=1.5)) == ["--grow=1.5"]
 
 
 @pytest.mark.parametrize("change", [{}, *CHANGES], ids=str)
@@ -632,7 +664,7 @@ def test_every_setting_is_among_those_changes():
 
 
 def test_all_settings_may_be_changed_at_once(process, monkeypatch):
-    settings = Settings("m", "cpu", -2, 7, 3, 2, 1.5, 9, True, True, False, "2d", 5)
+    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 2, 1.5, 9, True, True, False, "2d", False, 5)
     assert parsed(process.arguments(settings), monkeypatch) == settings
 
 

@@ -11,7 +11,7 @@ WRONG = [
     ("device", "gpu", "cuda"),
     ("device", "", "auto"),
     ("blending", "4d", "none"),
-    ("blending", None, "3d"),
+    ("blending", None, "matern"),
     ("iterations", -1, "-1"),
     ("restarts", 0, "0"),
     ("restarts", -3, "-3"),
@@ -56,6 +56,7 @@ def test_settings_survive_the_way_through_json(device, blending):
         window=3,
         weighting=False,
         prior=False,
+        texture=False,
         seed=2**40,
     )
     assert Settings(**json.loads(json.dumps(settings.to_dict()))) == settings

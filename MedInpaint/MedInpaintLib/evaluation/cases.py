@@ -92,6 +92,15 @@ def group(path: Path) -> str:
     return path.resolve().parent.name
 
 
+def named(paths: Sequence[Path]) -> str:
+    """Files as a command reads on any computer: each by its own and its folder's name, many by the first and last."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(group(path), []).append(path.name)
+    shown = ((folder, [names[0], "...", names[-1]] if len(names) > 2 else names) for folder, names in folders.items())
+    return " ".join(name if name == "..." else f"{folder}/{name}" for folder, names in shown for name in names)
+
+
 def scan_to_scan(here: Alignment, there: Alignment) -> sitk.CompositeTransform:
     """Takes a point of one aligned scan to the point of another at the same place in the brain."""
     return sitk.CompositeTransform([there.transform, here.transform.GetInverse()])  # the last one is applied first

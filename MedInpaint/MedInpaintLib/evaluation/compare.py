@@ -36,10 +36,12 @@ from .cases import (
     cut_out,
     draw_hole,
     group,
+    named,
     read_lesions,
     read_subject,
     stem,
 )
+from .downstream_report import SECTION
 from .experiment import write_report
 from .figures import Run
 from .fills import Fill, baselines, model_fills
@@ -70,7 +72,7 @@ def main_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ablations",
         metavar="KINDS",
-        help="holes in which each model also works without prior, weighting and blending, or none (default: squares)",
+        help="holes in which each model also works without its parts, one at a time, or none (default: squares)",
     )
     parser.add_argument("--lesion-masks", nargs="+", type=Path, default=[], metavar="FILE", help="real lesions")
     parser.add_argument("--lesion-scan", type=Path, metavar="FILE", help="the scan on whose grid these masks are")
@@ -79,6 +81,9 @@ def main_options(parser: ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--brats-metrics", action="store_true", help="add the BraTS inpainting challenge's figures")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write Experiment.md and its Figures there")
+    parser.add_argument(
+        "--downstream", type=Path, metavar="FOLDER", help="of `medinpaint downstream`: the report takes its section in"
+    )
     parser.add_argument("--quick", action="store_true", help="the first two scans, one hole each: first and last kind")
 
 
@@ -89,6 +94,8 @@ def run(args: Namespace) -> int:
     ablated = _ablated(args.ablations, kinds)
     if LESIONS in kinds and not (args.lesion_masks and args.lesion_scan):
         raise InputError("Lesion-shaped holes need --lesion-masks and --lesion-scan: give both, or other --holes.")
+    if args.downstream and not (args.downstream / SECTION).exists():
+        raise InputError(f"'{args.downstream.name}' holds no {SECTION}: give the folder of `medinpaint downstream`.")
     if args.cases_per_scan < 1 or args.seed < 0:
         raise InputError("--cases-per-scan must be 1 or more, and --seed 0 or more.")
     if len({(group(path), stem(path)) for path in args.scans}) < len(args.scans):
@@ -113,7 +120,7 @@ def run(args: Namespace) -> int:
     models.sort(key=lambda model: (model.card["kind"], model.card["kernel"]))
     finished = Run(args.output, read_rows(args.output / "cases.csv"), models)
     if args.report:
-        write_report(finished, command_line(args), args.report)
+        write_report(finished, command_line(args), args.report, args.downstream)
     text = summary(finished.rows, finished.cards)
     with replacing(args.output / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -122,29 +129,20 @@ def run(args: Namespace) -> int:
 
 
 def command_line(args: Namespace) -> str:
-    """The command as it reads on any computer: a file by its own and its folder's name, many by the first and last."""
-
-    def files(paths: Sequence[Path]) -> str:
-        folders: dict[str, list[str]] = {}
-        for path in paths:
-            folders.setdefault(group(path), []).append(path.name)
-        named = (
-            (folder, [names[0], "...", names[-1]] if len(names) > 2 else names) for folder, names in folders.items()
-        )
-        return " ".join(name if name == "..." else f"{folder}/{name}" for folder, names in named for name in names)
-
+    """The command as it reads on any computer."""
     options = {
-        "scans": files(args.scans),
+        "scans": named(args.scans),
         "data": args.data.name,
         "model": " ".join(Path(name).name for name in args.model),
         "holes": args.holes if args.holes != KINDS else "",
         "ablations": args.ablations,
-        "lesion-masks": files(args.lesion_masks),
-        "lesion-scan": files([args.lesion_scan] if args.lesion_scan else []),
+        "lesion-masks": named(args.lesion_masks),
+        "lesion-scan": named([args.lesion_scan] if args.lesion_scan else []),
         "cases-per-scan": args.cases_per_scan if args.cases_per_scan > 1 else "",
         "seed": args.seed or "",
         "output": args.output.name,
         "report": args.report.name if args.report else "",
+        "downstream": args.downstream.name if args.downstream else "",
     }
     words = [f"--{name} {value}" for name, value in options.items() if value]
     words += [f"--{name}" for name in ("brats-metrics", "quick") if vars(args)[name.replace("-", "_")]]

@@ -33,7 +33,7 @@ from ..image import check_scan, grown, hole_on_grid, like, scan_values, spacing_
 from ..models import find_model
 from ..pipeline import inpaint
 from ..settings import Settings
-from .cases import scan_to_scan, stem
+from .cases import named, scan_to_scan, stem
 from .deformable import deformed, known_deformation, register_demons, registration_error
 from .downstream_report import AROUND, FollowUpRow, PatientRow, Study
 from .holes import lesion_hole
@@ -83,7 +83,7 @@ def run(args: Namespace) -> None:
         raise InputError(f"The folder '{args.output}' cannot be made: choose another with --output.") from error
 
     patients = [read_brain(*pair, template) for pair in zip(args.scans, args.lesion_masks, strict=True)]
-    study = Study(settings)
+    study = Study(settings, command_line(args))
     for patient in patients:
         print(f"{patient.name} ...", flush=True)
         images = versions(patient.scan, patient.lesions, settings)
@@ -100,6 +100,13 @@ def run(args: Namespace) -> None:
             study.follow_ups += measure_follow_up(brain, patient.name, images, tissues, settings.seed)
             study.add_picture(args.output, f"{healthy.name}_{patient.name}", brain.lesions, images, tissues)
     print(study.tables())
+
+
+def command_line(args: Namespace) -> str:
+    """The command as it reads on any computer."""
+    files = {"scans": args.scans, "lesion-masks": args.lesion_masks, "healthy": args.healthy}
+    options = [f"--{name} {named(paths)}" for name, paths in files.items() if paths]
+    return " \\\n    ".join(("medinpaint downstream", *options, f"--output {args.output.name}"))
 
 
 def read_brain(path: Path, mask: Path | None, template: Template) -> Brain:

@@ -19,6 +19,7 @@ from .pictures import View, show
 from .tables import markdown
 from .tissue import TISSUES, Tissue
 
+SECTION = "downstream.md"
 AROUND = 10.0  # mm round the lesions in which the registration is measured
 PANEL, TITLE = 2.3, 0.25  # inches: a picture's side, the line above it
 DOTS = 90  # an inch
@@ -80,9 +81,10 @@ class FollowUpRow:
 
 @dataclass
 class Study:
-    """What was measured and drawn so far."""
+    """What was measured and drawn so far, with which settings and by which command."""
 
     settings: Settings
+    command: str
     rows: list[PatientRow] = field(default_factory=list)
     follow_ups: list[FollowUpRow] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
@@ -105,7 +107,7 @@ class Study:
         }
         with replacing(folder / "downstream.json") as temporary:
             temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        with replacing(folder / "downstream.md") as temporary:
+        with replacing(folder / SECTION) as temporary:
             temporary.write_text(self.section() + "\n", encoding="utf-8")
 
     def tables(self) -> str:
@@ -115,7 +117,8 @@ class Study:
 
     def section(self) -> str:
         """The section in Markdown; it shows the pictures, which lie beside it."""
-        parts = ["## What filling does for the tools that follow", METHOD, markdown(*patient_table(self.rows))]
+        parts = ["## What filling does for the tools that follow", f"```\n{self.command}\n```"]
+        parts += [METHOD, markdown(*patient_table(self.rows))]
         if self.follow_ups:
             parts += [FOLLOW_UPS, markdown(*follow_up_table(self.follow_ups))]
         parts += [f"![Tissue classes, {path.stem.split('_', 1)[1]}]({path.name})" for path in self.pictures]

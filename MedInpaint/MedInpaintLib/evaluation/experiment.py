@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from ..files import replacing
 from ..models import WEIGHTS
 from .cases import ELLIPSOID, SQUARE
 from .claims import FEWER, HOLDS, LARGE, LEVEL, STUDY, STUDY_SIDE, Claim, claims
-from .figures import Run, ablation_figures, model_figures, samples_figure, size_figures, training_figure
+from .downstream_report import SECTION
+from .figures import (
+    Run,
+    ablation_figures,
+    model_figures,
+    samples_figure,
+    size_figures,
+    training_figure,
+    worst_figure,
+)
 from .statistics import REFERENCES, by_fill, full_name, rivals
 from .summary import by_group_and_kind, full_table, p_value, paired_table
 from .tables import Row, markdown
@@ -39,12 +49,13 @@ p is of the two-sided Wilcoxon signed-rank test, for which
 several holes in one brain count as independent."""
 
 
-def write_report(run: Run, command: str, folder: Path) -> None:
+def write_report(run: Run, command: str, folder: Path, downstream: Path | None = None) -> None:
     """Write Experiment.md and the pictures it shows, in Figures.
 
     Args:
         command: that made the run.
         folder: is made if it is not there.
+        downstream: folder of a finished `medinpaint downstream`, whose section is taken in.
     """
     figures = folder / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
@@ -52,6 +63,7 @@ def write_report(run: Run, command: str, folder: Path) -> None:
         *model_figures(run, figures),
         *ablation_figures(run, figures),
         *size_figures(run, figures),
+        *worst_figure(run, figures),
         *samples_figure(run, figures),
         *training_figure(run, figures),
     ]
@@ -61,6 +73,7 @@ def write_report(run: Run, command: str, folder: Path) -> None:
         *_results(run),
         *_study(run),
         *_claims(run),
+        *([] if downstream is None else [_taken_in(downstream, figures)]),
         "## Figures",
         "Shown is the case of each kind with the median PSNR (of the mean of the models; the lower of two). Above each "
         "picture: PSNR in the hole.",
@@ -70,6 +83,15 @@ def write_report(run: Run, command: str, folder: Path) -> None:
     ]
     with replacing(folder / "Experiment.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _taken_in(downstream: Path, figures: Path) -> str:
+    """The section of another command's folder; its pictures are copied to the figures."""
+    text = (downstream / SECTION).read_text(encoding="utf-8").strip()
+    for picture in downstream.glob("*.png"):
+        shutil.copyfile(picture, figures / picture.name)
+        text = text.replace(f"]({picture.name})", f"]({FIGURES}/{picture.name})")
+    return text
 
 
 def _method(run: Run, command: str) -> Iterator[str]:

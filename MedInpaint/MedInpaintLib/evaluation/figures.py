@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models import SAMPLES, Model
+from ..settings import Settings
 from .cases import ELLIPSOID, SQUARE
 from .fills import ABLATIONS
 from .pictures import View, read_view, show, view_path, voxels_path
@@ -18,6 +19,7 @@ from .tables import Row
 
 DOTS = 100  # an inch
 PICTURE = 1.5  # inches: a picture's width
+WORST = 10  # cases
 SIZES = {SQUARE: "side of the square, % of the slice's width", ELLIPSOID: "radius of the ellipsoid, mm"}
 PANELS = {"psnr": "PSNR in the hole, dB", "ssim": "SSIM in the hole"}
 
@@ -99,6 +101,22 @@ def ablation_figures(run: Run, folder: Path) -> list[tuple[str, str]]:
         _gallery(run, [(run.typical(kind), fills) for kind in kinds], folder / "experiment_prior.png")
         made.append(("experiment_prior.png", "GANs with and without their prior"))
     return made
+
+
+def worst_figure(run: Run, folder: Path) -> list[tuple[str, str]]:
+    """The cases in which the default model gains least over the harmonic fill, the worst first; squares left out."""
+    model, smooth = Settings().model, "harmonic"
+    cases: dict[str, dict[str, Row]] = {}
+    for row in run.rows:
+        if not row.kind.startswith(SQUARE):
+            cases.setdefault(row.case, {})[row.fill] = row
+    compared = [fills for fills in cases.values() if model in fills and smooth in fills]
+    if not compared:
+        return []
+    compared.sort(key=lambda fills: fills[model].psnr - fills[smooth].psnr)
+    shown = [(fills, [smooth, "linear", model]) for fills in compared[:WORST]]
+    _gallery(run, shown, folder / "experiment_worst.png")
+    return [("experiment_worst.png", f"Where {model} gains least over the harmonic fill, the worst first")]
 
 
 def case_of(fills: Mapping[str, Row]) -> Row:
