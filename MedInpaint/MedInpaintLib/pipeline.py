@@ -19,7 +19,7 @@ from .models import find_model
 from .report import run_report
 from .settings import Settings
 from .slices import Slices, intensity_floor, sd_to_scan, to_scan, to_slices
-from .texture import grain, noise_level, sharpened
+from .texture import grain, measured_noise, sharpened
 
 Progress = Callable[[float, str, str], None]  # fraction done, stage, message; raises Cancelled to stop the run
 
@@ -162,15 +162,18 @@ def finished(case: Case, source: np.ndarray, valid: np.ndarray, settings: Settin
         source, valid: of to_scan: G(z) on the scan's grid, and where it is defined.
         settings: blending, texture and seed.
     """
-    spacing = spacing_zyx(case.scan)
-    noise = noise_level(case.values, case.hole, case.alignment.brain)
+    noise = measured_noise(case.values, case.hole, case.alignment.brain)
     if settings.texture:
-        source = sharpened(source, case.hole, spacing)
+        source = sharpened(source, case.hole, spacing_zyx(case.scan))
     if settings.blending == "matern":
-        filled = matern(case, source, valid, noise)
+        filled = matern(case, source, valid, noise.level)
     else:
         filled = poisson(case, source, settings.blending)
-    return filled + grain(case.hole, spacing, noise, settings.seed) if settings.texture else filled
+    if settings.texture:
+        result = case.values.copy()
+        result[case.hole] = filled
+        filled = filled + grain(result, case.hole, noise, settings.seed)
+    return filled
 
 
 def poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
