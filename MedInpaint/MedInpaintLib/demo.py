@@ -41,7 +41,7 @@ def demo(folder: Path, console: Console) -> None:
     samples = resources_folder() / "SampleData"
     rows, pictures = [("scan", "volume", *(f"{stage} (s)" for stage in STAGES))], []
     for name, mask, growth in ((LESION, "lesions", GROWTH), (HEALTHY, "hole", 0.0)):
-        print(f"Filling {name} ...", flush=True)
+        print(f"Filling {name}{f', lesions grown by {growth:g} mm' if growth else ''} ...", flush=True)
         scan, hole = samples / f"{name}_T1.nii.gz", samples / f"{name}_{mask}.nii.gz"
         outputs = Outputs(
             folder / f"{name}_filled.nii.gz", folder / f"{name}_report.json", folder / f"{name}_figure.png"

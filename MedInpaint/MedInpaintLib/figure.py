@@ -82,7 +82,7 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, result: Result) 
                 axes.contour(x, y, hole.astype(float), levels=[0.5], colors=OUTLINE, linewidths=1.0 + 0.6 * row)
             axes.set_xlim(view[0], view[1])
             axes.set_ylim(view[3], view[2])
-    for column, caption in enumerate(("before", "lesion mask", "generated", "after")):
+    for column, caption in enumerate(("before", "what is filled", "generated", "after")):
         centre = (GAP + column * (PANEL + GAP) + PANEL / 2) / size[0]
         figure.text(centre, 1 - CAPTION / 2 / size[1], caption, color=TEXT, fontsize=13, ha="center", va="center")
     figure.savefig(path, format="png", dpi=DOTS, facecolor=BACKGROUND)
