@@ -3,7 +3,7 @@
 What the scan differs from the generated content by is taken for a Gaussian field with a Matérn covariance (5/2: twice
 differentiable), of which the voxels round the hole show noisy values. Its mean d in the hole minimises
 
-    sum over known voxels of (d - difference)² + noise * sum over all voxels of ((1 - REACH² laplacian)² d)²
+    sum over known voxels of trust * (d - difference)² + noise * sum over all voxels of ((1 - REACH² laplacian)² d)²
 
 Poisson blending minimises |grad d|² instead: it carries a difference at the border right through the hole and heeds
 no more of the surroundings than one voxel. This one also continues slopes across the border, and lets the difference
@@ -40,7 +40,7 @@ def matern_blend(
     source: NDArray[np.floating],
     hole: NDArray[np.bool_],
     spacing: Sequence[float],
-    trusted: NDArray[np.bool_],
+    trust: NDArray[np.floating],
     full_scale: float,
     noise: float,
     tolerance: float = 1e-4,
@@ -54,7 +54,7 @@ def matern_blend(
         source: (z, y, x), the generated content, in the scan's intensities.
         hole: (z, y, x), the voxels to fill.
         spacing: voxel size along (z, y, x) in mm.
-        trusted: (z, y, x), where the source says something about the scan: only there the two are compared.
+        trust: (z, y, x), from 0, where the two are not compared, to 1, how much a known voxel counts.
         full_scale: the brain's intensity, to which steps in the source are compared.
         noise: standard deviation of the scan's noise.
         tolerance: residual at which to stop, relative to that without any change in the hole.
@@ -66,13 +66,13 @@ def matern_blend(
         slice(max(span.start - RING, 0), span.stop + RING) for span in ndimage.find_objects(hole.astype(np.uint8))[0]
     )
     inside, known, source = hole[box], known[box], source[box].astype(np.float64)
-    around = ndimage.binary_dilation(inside, iterations=RING) & ~inside & trusted[box] & np.isfinite(known)
+    around = ndimage.binary_dilation(inside, iterations=RING) & ~inside & (trust[box] > 0) & np.isfinite(known)
     if not around.any():
         return source[inside]
     field = inside | around
-    observed = around[field]
-    difference = np.where(observed, (known - source)[field], 0)
-    variance = np.square(difference[observed]).mean()
+    weight = np.where(around, trust[box], 0)[field]
+    difference = np.where(weight > 0, (known - source)[field], 0)
+    variance = np.average(np.square(difference), weights=weight)
     operator = _operator(field, source / full_scale, spacing)
     roughness = NOISE_SHARE * min(noise**2 / variance, 1) * _unit_variance(spacing) if variance else 0
     roughness = max(roughness, 1e-6)  # bounds the condition of the system below
@@ -81,11 +81,11 @@ def matern_blend(
         smoothed = values
         for _ in range(POWER):
             smoothed = operator @ smoothed
-        return roughness * smoothed + observed * values
+        return roughness * smoothed + weight * values
 
-    shape = (len(observed),) * 2
-    diagonal = roughness * operator.diagonal() ** POWER + observed
-    left = difference - gradient(difference)
+    shape = (len(weight),) * 2
+    diagonal = roughness * operator.diagonal() ** POWER + weight
+    left = weight * difference - gradient(difference)
     correction, _ = cg(
         LinearOperator(shape, matvec=gradient, dtype=np.float64),
         left,

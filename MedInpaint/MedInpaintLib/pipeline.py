@@ -21,6 +21,10 @@ from .settings import Settings
 from .slices import Slices, intensity_floor, sd_to_scan, to_scan, to_slices
 from .texture import grain, measured_noise, sharpened
 
+DARK_LESION, DARK_RIM = 0.05, 0.01  # below what was generated, in model intensities
+RIM = 2.1  # mm round the mask that may be lesion
+RIM_TRUST = 1e-4  # of a known voxel that is likely lesion
+
 Progress = Callable[[float, str, str], None]  # fraction done, stage, message; raises Cancelled to stop the run
 
 
@@ -187,16 +191,31 @@ def poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
 
 def matern(case: Case, source: np.ndarray, valid: np.ndarray, noise: float) -> np.ndarray:
     """The hole's new values (n,) from G(z) on the scan's grid; noise is the scan's, a standard deviation."""
-    known, hole, spacing = case.values, case.hole, spacing_zyx(case.scan)
+    known, hole, spacing, scale = case.values, case.hole, spacing_zyx(case.scan), case.slices.scale
+    trust = np.where(suspect_rim(case, source), RIM_TRUST, 1) * valid
     if case.alignment.extracted:
-        return matern_blend(known, source, hole, spacing, valid, case.slices.scale, noise)
+        return matern_blend(known, source, hole, spacing, trust, scale, noise)
     brain = case.alignment.brain
     inside, outside = hole & brain, hole & ~brain
     filled = known.copy()
-    filled[inside] = matern_blend(known, source, inside, spacing, valid & brain & ~hole, case.slices.scale, noise)
+    filled[inside] = matern_blend(known, source, inside, spacing, trust * (brain & ~hole), scale, noise)
     if outside.any():
         filled[outside] = harmonic_fill(filled, outside, spacing)
     return filled[hole]
+
+
+def suspect_rim(case: Case, source: np.ndarray) -> np.ndarray:
+    """Known voxels that are likely lesion, bool (z, y, x): near a dark lesion and themselves too dark.
+
+    Masks of lesions are often tight, and what is dark beside them would be continued into the fill. What the hole holds
+    matters here alone, and only by whether it is darker than what was generated; a hole of one value is no lesion.
+    """
+    own = case.values[case.hole]
+    dark = np.ptp(own) > 0 and np.median(source[case.hole] - own) > DARK_LESION * case.slices.scale
+    if not dark:
+        return np.zeros_like(case.hole)
+    near = grown(case.hole, ~case.hole, spacing_zyx(case.scan), RIM)
+    return near & ~case.hole & (case.values < source - DARK_RIM * case.slices.scale)
 
 
 def uncertainty(case: Case, sd: np.ndarray) -> np.ndarray:

@@ -25,9 +25,9 @@ def smooth(seed, width=2.0):
     return field / field.std()
 
 
-def blend(known, source, hole, spacing=SPACING, trusted=None, noise=0.05, **options):
-    trusted = np.ones(hole.shape, bool) if trusted is None else trusted
-    return matern_blend(known, source, hole, spacing, trusted, 1.0, noise, **options)
+def blend(known, source, hole, spacing=SPACING, trust=None, noise=0.05, **options):
+    trust = np.ones(hole.shape) if trust is None else trust
+    return matern_blend(known, source, hole, spacing, trust, 1.0, noise, **options)
 
 
 def test_a_source_that_agrees_with_the_surroundings_is_left_as_it_is(hole):
@@ -110,8 +110,8 @@ def test_what_is_not_trusted_or_not_finite_or_in_the_hole_does_not_matter(hole):
     random = np.random.default_rng(3)
     source, known = smooth(4), smooth(4) + 0.2 * smooth(5)
     trusted = random.uniform(size=SHAPE) < 0.7
-    first = blend(np.where(hole, 0, known), source, hole, trusted=trusted)
-    second = blend(np.where(hole | ~trusted, 1e6, known), source, hole, trusted=trusted)
+    first = blend(np.where(hole, 0, known), source, hole, trust=trusted)
+    second = blend(np.where(hole | ~trusted, 1e6, known), source, hole, trust=trusted)
     third = blend(np.where(hole | ~trusted, np.nan, known), source, hole)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, third)
@@ -119,7 +119,7 @@ def test_what_is_not_trusted_or_not_finite_or_in_the_hole_does_not_matter(hole):
 
 def test_a_hole_without_trusted_surroundings_keeps_the_source(hole):
     source = smooth(6)
-    np.testing.assert_array_equal(blend(smooth(7), source, hole, trusted=np.zeros(SHAPE, bool)), source[hole])
+    np.testing.assert_array_equal(blend(smooth(7), source, hole, trust=np.zeros(SHAPE)), source[hole])
 
 
 def test_the_noisier_the_scan_the_less_a_single_voxel_is_followed(hole):
@@ -130,6 +130,17 @@ def test_the_noisier_the_scan_the_less_a_single_voxel_is_followed(hole):
         np.abs(blend(outlier, source, hole, noise=n) - blend(known, source, hole, noise=n)).max() for n in (0, 0.1)
     ]
     assert moved[1] < 0.7 * moved[0]
+
+
+def test_what_is_hardly_trusted_hardly_matters(hole):
+    source, known = smooth(18), smooth(18) + 0.1 * smooth(19)
+    rim = distance_transform_edt(~hole) == 1
+    dark = np.where(rim, known - 1, known)
+    trust = np.where(rim, 1e-4, 1)
+    clean, followed = blend(known, source, hole, trust=trust), blend(dark, source, hole)
+    distrusted = blend(dark, source, hole, trust=trust)
+    assert np.abs(followed - clean).mean() > 0.3
+    assert np.abs(distrusted - clean).mean() < 0.15
 
 
 def test_a_difference_does_not_cross_an_edge_of_the_source():
@@ -158,7 +169,7 @@ def test_the_axes_are_alike(hole):
 
 def test_the_intensities_unit_does_not_matter(hole):
     source, known = smooth(11), smooth(12)
-    trusted = np.ones(SHAPE, bool)
+    trusted = np.ones(SHAPE)
     result = blend(known, source, hole)
     scaled = matern_blend(1e4 * known, 1e4 * source, hole, SPACING, trusted, 1e4, 0.05 * 1e4)
     np.testing.assert_allclose(scaled, 1e4 * result, atol=1)  # the solver's tolerance

@@ -1,5 +1,6 @@
 """inpaint() as a whole, on the shipped scan of a patient made coarse; what it writes and what it refuses."""
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -364,6 +365,27 @@ def test_beyond_the_brain_of_a_head_the_matern_fill_continues_the_surroundings_t
     assert fill[case.hole].min() >= 500 - 0.01
     assert fill[case.hole].max() <= 800 + 5
     assert np.abs(fill[case.hole & case.alignment.brain] - 800).max() < 40  # what is generated is 100 too dark
+
+
+def lesioned_case(inside, rim):
+    """A brain of 800 with a lesion of these values, and a rim of some that its mask leaves out."""
+    case = made_case(extracted=True)
+    near = ndimage.binary_dilation(case.hole) & ~case.hole
+    case.values[:] = 800 + np.random.default_rng(0).normal(0, 5, case.hole.shape)
+    case.values[near] = rim
+    case.values[case.hole] = inside
+    return dataclasses.replace(case, slices=dataclasses.replace(case.slices, scale=1000.0))
+
+
+def test_the_dark_rim_that_a_tight_mask_leaves_out_does_not_darken_the_fill():
+    source, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
+    dark = np.random.default_rng(1).normal(500, 40, np.count_nonzero(made_case(True).hole))
+    filled = pipeline.matern(lesioned_case(dark, 650), source, everywhere, noise=5.0)
+    assert np.median(filled) > 750
+    of_one_value = pipeline.matern(lesioned_case(0, 650), source, everywhere, noise=5.0)
+    bright = pipeline.matern(lesioned_case(dark + 400, 650), source, everywhere, noise=5.0)
+    np.testing.assert_array_equal(of_one_value, bright)  # no dark lesion: the rim is taken for what the brain is
+    assert np.median(bright) < 730
 
 
 def test_where_nothing_was_generated_the_matern_fill_does_not_compare():
