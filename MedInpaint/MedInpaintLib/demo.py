@@ -13,7 +13,7 @@ from .console import Console, table
 from .errors import InputError
 from .evaluation.metrics import psnr, ssim
 from .figure import check_matplotlib
-from .files import read_image
+from .files import make_folder, read_image
 from .image import hole_on_grid, spacing_zyx
 from .outputs import Outputs, run_files
 from .pipeline import Result
@@ -34,10 +34,7 @@ def demo(folder: Path, console: Console) -> None:
     check_matplotlib()
     if find_spec("skimage") is None:
         raise InputError("The demo needs scikit-image to measure: run `pip install scikit-image`.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder '{folder}' cannot be made: choose another with --output.") from error
+    make_folder(folder)
     samples = resources_folder() / "SampleData"
     rows, pictures = [("scan", "volume", *(f"{stage} (s)" for stage in STAGES))], []
     for name, mask, growth in ((LESION, "lesions", GROWTH), (HEALTHY, "hole", 0.0)):

@@ -109,6 +109,14 @@ def _read_series(folder: Path) -> sitk.Image:
     return image
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder that --output names, if it is not there. Raises InputError if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder '{folder}' cannot be made: choose another with --output.") from error
+
+
 def check_writable(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Path:
     """Raise InputError unless a file of one of these types can be written at the path; return it as a Path."""
     path = Path(path)

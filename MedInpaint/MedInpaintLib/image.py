@@ -125,14 +125,22 @@ def grown(hole: np.ndarray, tissue: np.ndarray, spacing: np.ndarray, reach: floa
         spacing: of the voxels' centres along (z, y, x), mm.
         reach: the distance between centres, mm; 0 adds nothing.
     """
-    if not reach:
-        return hole
-    corners = [(index.min(), index.max() + 1) for index in np.nonzero(hole)]
-    margin = np.ceil(reach / spacing).astype(int)
-    box = tuple(slice(max(0, a - m), b + m) for (a, b), m in zip(corners, margin, strict=True))
-    result = hole.copy()
-    result[box] |= tissue[box] & (ndimage.distance_transform_edt(~hole[box], sampling=spacing) <= reach)
-    return result
+    return hole | tissue & ring(hole, spacing, reach) if reach else hole
+
+
+def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
+    """The voxels outside the hole, bool (z, y, x), whose centre lies within the width (mm) of a hole voxel's."""
+    box = box_round(hole, np.ceil(width / spacing).astype(int))
+    near = np.zeros_like(hole)
+    near[box] = ndimage.distance_transform_edt(~hole[box], sampling=spacing) <= width
+    return near & ~hole
+
+
+def box_round(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
+    """The bounding box of a mask that is not empty, with a margin: voxels, of all or of each axis."""
+    spans = ndimage.find_objects(mask.astype(np.uint8))[0]
+    margins = np.broadcast_to(margin, len(spans)).tolist()
+    return tuple(slice(max(span.start - m, 0), span.stop + m) for span, m in zip(spans, margins, strict=True))
 
 
 def _lesion(values: np.ndarray, label: int | None) -> np.ndarray:

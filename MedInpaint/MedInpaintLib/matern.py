@@ -25,6 +25,8 @@ from scipy import ndimage
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.linalg import LinearOperator, cg
 
+from .image import box_round
+
 REACH = 1.0  # mm; the covariance falls to a half at 2.4 mm
 POWER = 4  # of 1 - REACH² laplacian in the precision of the field; in 3-D its smoothness is POWER - 3/2
 # The share of the field's variance that counts as noise is this times the noise's; the best on scans with and
@@ -62,9 +64,7 @@ def matern_blend(
     Returns:
         (n,), the values in the order of `known[hole]`; those of the source where nothing is known near.
     """
-    box = tuple(
-        slice(max(span.start - RING, 0), span.stop + RING) for span in ndimage.find_objects(hole.astype(np.uint8))[0]
-    )
+    box = box_round(hole, RING)
     inside, known, source = hole[box], known[box], source[box].astype(np.float64)
     around = ndimage.binary_dilation(inside, iterations=RING) & ~inside & (trust[box] > 0) & np.isfinite(known)
     if not around.any():

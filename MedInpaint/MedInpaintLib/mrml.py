@@ -6,6 +6,7 @@ Slicer's space is RAS, the engine's LPS, both in mm.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import SimpleITK as sitk
@@ -137,12 +138,7 @@ def generated_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) ->
         InputError: the scan is not in the scene any more.
         ValueError: the image is of another size.
     """
-    _check_scan(volume)
-    voxels = _voxels_for(volume, image)
-    with nodes.undone_on_failure(volume.GetScene()):
-        node = _derived(volume, "generated", voxels, vtk.VTK_FLOAT)
-        nodes.place_beside(node, volume)
-        return node
+    return _beside(volume, "generated", image)
 
 
 def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) -> slicer.vtkMRMLScalarVolumeNode:
@@ -152,13 +148,7 @@ def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) 
         InputError: the scan is not in the scene any more.
         ValueError: the image is of another size.
     """
-    _check_scan(volume)
-    voxels = _voxels_for(volume, image)
-    with nodes.undone_on_failure(volume.GetScene()):
-        node = _derived(volume, "uncertainty", voxels, vtk.VTK_FLOAT)
-        nodes.show_as_overlay(node.GetDisplayNode(), float(voxels.max()))
-        nodes.place_beside(node, volume)
-        return node
+    return _beside(volume, "uncertainty", image, nodes.show_as_overlay)
 
 
 def input_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
@@ -305,6 +295,23 @@ def _voxels_for(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> np.ndarr
     if image.GetSize() != volume.GetImageData().GetDimensions():
         raise ValueError(f"The scan has {volume.GetImageData().GetDimensions()} voxels, the result {image.GetSize()}.")
     return sitk.GetArrayViewFromImage(image)
+
+
+def _beside(
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    what: str,
+    image: sitk.Image,
+    show: Callable[[slicer.vtkMRMLScalarVolumeDisplayNode, float], None] | None = None,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """A new float32 volume beside the scan; `show` sets its display node up, given its highest value."""
+    _check_scan(volume)
+    voxels = _voxels_for(volume, image)
+    with nodes.undone_on_failure(volume.GetScene()):
+        node = _derived(volume, what, voxels, vtk.VTK_FLOAT)
+        if show:
+            show(node.GetDisplayNode(), float(voxels.max()))
+        nodes.place_beside(node, volume)
+        return node
 
 
 def _derived(

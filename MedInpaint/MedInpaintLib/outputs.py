@@ -15,9 +15,8 @@ from .console import Console
 from .errors import InputError
 from .figure import check_matplotlib, draw_figure
 from .files import IMAGE_SUFFIXES, check_writable, read_image, replacing, write_exactly
-from .image import check_scan, grown, hole_on_grid, scan_values, spacing_zyx
 from .models import find_model
-from .pipeline import Result, inpaint
+from .pipeline import Result, checked_input, inpaint
 from .settings import Settings
 
 
@@ -91,9 +90,7 @@ def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, con
             raise InputError(f"'{path.name}' does not exist: check the path.")
     outputs.check((image, mask))
     scan, lesion = read_image(image), read_image(mask)
-    check_scan(scan)
-    hole = hole_on_grid(lesion, scan, settings.label)
-    hole = grown(hole, scan_values(scan, hole) != 0, spacing_zyx(scan), settings.grow)  # as inpaint() does
+    _, hole = checked_input(scan, lesion, settings.label, settings.grow)
     find_model(settings.model)
     from .latent import choose_device  # loads torch: what needs none of it was checked before
 

@@ -13,7 +13,7 @@ from .alignment import Alignment, Template, align
 from .blending import harmonic_fill, poisson_blend
 from .errors import InputError
 from .fallback import enough_memory, search_with_fallback
-from .image import check_scan, grown, hole_on_grid, like, scan_values, spacing_zyx, with_voxels
+from .image import check_scan, grown, hole_on_grid, like, ring, scan_values, spacing_zyx, with_voxels
 from .matern import matern_blend
 from .models import find_model
 from .report import run_report
@@ -34,7 +34,7 @@ class Result:
 
     Attributes:
         image: the scan with its hole filled: same grid, same pixel type, every other voxel bit-identical. The hole is
-            the mask and, within the brain, what lies within settings.grow of it.
+            the mask and what lies within settings.grow of it, voxels of 0 left out.
         generated: float32, G(z) on the scan's grid before blending; 0 beyond the slices that were searched.
         uncertainty: float32, how far the truth may lie from the fill: a standard deviation in the scan's intensities;
             0 outside the hole. None without conditioning.
@@ -142,10 +142,7 @@ def prepare_case(
     Cancelled.
     """
     progress(0.0, "registering the model's template to the scan")
-    check_scan(image)
-    hole = hole_on_grid(mask, image, label)
-    values = scan_values(image, hole)
-    hole = grown(hole, values != 0, spacing_zyx(image), grow)
+    values, hole = checked_input(image, mask, label, grow)
     floor = intensity_floor(values, hole)
     signal = np.where(values == 0, 0, np.maximum(values - floor, 0)) if floor else values
     alignment = align(image, signal, hole, template)
@@ -157,6 +154,17 @@ def prepare_case(
     progress(0.6, "cutting the scan into the model's slices")
     slices = replace(to_slices(image, signal, hole, alignment, template), floor=floor)
     return Case(image, values, hole, template, alignment, slices)
+
+
+def checked_input(image: sitk.Image, mask: sitk.Image, label: int | None, grow: float) -> tuple[np.ndarray, np.ndarray]:
+    """The scan's voxels, float32, and its hole, bool, both (z, y, x). Raises InputError if they cannot be used.
+
+    `label` and `grow` are those of Settings.
+    """
+    check_scan(image)
+    hole = hole_on_grid(mask, image, label)
+    values = scan_values(image, hole)
+    return values, grown(hole, values != 0, spacing_zyx(image), grow)
 
 
 def finished(case: Case, source: np.ndarray, valid: np.ndarray, settings: Settings) -> np.ndarray:
@@ -198,7 +206,7 @@ def matern(case: Case, source: np.ndarray, valid: np.ndarray, noise: float) -> n
     brain = case.alignment.brain
     inside, outside = hole & brain, hole & ~brain
     filled = known.copy()
-    filled[inside] = matern_blend(known, source, inside, spacing, trust * (brain & ~hole), scale, noise)
+    filled[inside] = matern_blend(known, source, inside, spacing, trust * brain, scale, noise)
     if outside.any():
         filled[outside] = harmonic_fill(filled, outside, spacing)
     return filled[hole]
@@ -214,8 +222,8 @@ def suspect_rim(case: Case, source: np.ndarray) -> np.ndarray:
     dark = np.ptp(own) > 0 and np.median(source[case.hole] - own) > DARK_LESION * case.slices.scale
     if not dark:
         return np.zeros_like(case.hole)
-    near = grown(case.hole, ~case.hole, spacing_zyx(case.scan), RIM)
-    return near & ~case.hole & (case.values < source - DARK_RIM * case.slices.scale)
+    near = ring(case.hole, spacing_zyx(case.scan), RIM)
+    return near & (case.values < source - DARK_RIM * case.slices.scale)
 
 
 def uncertainty(case: Case, sd: np.ndarray) -> np.ndarray:

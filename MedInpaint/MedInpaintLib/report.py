@@ -15,7 +15,7 @@ from scipy import ndimage
 from . import __version__
 from .evaluation.metrics import RING as SEAM_RING
 from .evaluation.metrics import seam
-from .image import spacing_zyx
+from .image import ring, spacing_zyx
 from .models import WEIGHTS, Model
 from .settings import Settings
 
@@ -154,16 +154,6 @@ def measured_lesions(case: Case, result: np.ndarray, sd: np.ndarray | None) -> l
             }
         )
     return sorted(lesions, key=lambda lesion: lesion["volume_ml"], reverse=True)
-
-
-def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
-    """The voxels outside the hole, bool (z, y, x), whose centre lies within the width (mm) of a hole voxel's."""
-    margin = np.ceil(width / spacing).astype(int)
-    corners = [(index.min(), index.max() + 1) for index in np.nonzero(hole)]
-    box = tuple(slice(max(0, a - m), b + m) for (a, b), m in zip(corners, margin, strict=True))
-    near = np.zeros_like(hole)
-    near[box] = ndimage.distance_transform_edt(~hole[box], sampling=spacing) <= width
-    return near & ~hole
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:

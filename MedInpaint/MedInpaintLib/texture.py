@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from .image import box_round
+
 SURROUNDINGS = 12  # voxels round the hole in which the noise is measured
 ENOUGH = 200  # voxels; with fewer, the noise counts as none
 TISSUES = 3  # classes of intensity, equally large, in which the noise is measured apart
-SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0])
+SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0]) / np.linalg.norm([1.0, -2.0, 1.0])
 # Sharpening as here raises SSIM in holes of 12 mm and more; much more of it costs more than it gains.
 SHARPENING, DETAIL = 1.0, 0.8  # how many times what a Gaussian of so many mm takes away is added
 SHARP = 3.0, 6.0  # mm into the hole: where the sharpening begins, and where it is whole
@@ -55,7 +57,7 @@ def measured_noise(image: NDArray[np.floating], hole: NDArray[np.bool_], brain: 
         image: (z, y, x), the scan; what it holds inside the hole is ignored.
         hole, brain: (z, y, x).
     """
-    box = _box(hole, SURROUNDINGS)
+    box = box_round(hole, SURROUNDINGS)
     known = brain[box] & ~hole[box]
     known = ndimage.binary_erosion(known, np.ones([min(3, length) for length in known.shape]))
     if np.count_nonzero(known) < ENOUGH:
@@ -74,8 +76,7 @@ def second_differences(image: NDArray[np.floating]) -> NDArray[np.float64]:
     differences = image.astype(np.float64)
     for axis, length in enumerate(image.shape):
         if length > 1:
-            weights = SECOND_DIFFERENCE / np.linalg.norm(SECOND_DIFFERENCE)
-            differences = ndimage.convolve1d(differences, weights, axis=axis)
+            differences = ndimage.convolve1d(differences, SECOND_DIFFERENCE, axis=axis)
     return differences
 
 
@@ -88,7 +89,7 @@ def sharpened(source: NDArray[np.float32], hole: NDArray[np.bool_], spacing: Seq
         spacing: voxel size along (z, y, x) in mm.
     """
     sigmas = DETAIL / np.asarray(spacing)
-    box = _box(hole, int(np.ceil(4 * sigmas.max())))
+    box = box_round(hole, int(np.ceil(4 * sigmas.max())))
     begin, whole = SHARP
     depth = ndimage.distance_transform_edt(hole[box], sampling=spacing)
     strength = SHARPENING * np.clip((depth - begin) / (whole - begin), 0, 1)
@@ -106,7 +107,7 @@ def grain(filled: NDArray[np.floating], hole: NDArray[np.bool_], noise: Noise, s
         noise: the scan's.
         seed: of the draw.
     """
-    box = _box(hole, 1)
+    box = box_round(hole, 1)
     own = _deviation(second_differences(filled[box])[hole[box]])
     lacking = np.sqrt(np.maximum(noise.at(filled[hole]) ** 2 - own**2, 0))
     return np.random.default_rng(seed).standard_normal(len(lacking)) * lacking
@@ -115,8 +116,3 @@ def grain(filled: NDArray[np.floating], hole: NDArray[np.bool_], noise: Noise, s
 def _deviation(noise: NDArray[np.float64]) -> float:
     """The standard deviation of Gaussian noise, whatever outliers there are."""
     return 1.4826 * float(np.median(np.abs(noise)))
-
-
-def _box(hole: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
-    spans = ndimage.find_objects(hole.astype(np.uint8))[0]
-    return tuple(slice(max(span.start - margin, 0), span.stop + margin) for span in spans)

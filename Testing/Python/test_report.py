@@ -11,9 +11,9 @@ from MedInpaintLib import __version__
 from MedInpaintLib.alignment import Alignment
 from MedInpaintLib.evaluation.metrics import seam
 from MedInpaintLib.figure import draw_figure
-from MedInpaintLib.image import affine
+from MedInpaintLib.image import affine, ring
 from MedInpaintLib.pipeline import Case, Result
-from MedInpaintLib.report import ring, run_report
+from MedInpaintLib.report import run_report
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.slices import Slices
 from scipy import ndimage

@@ -22,20 +22,19 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..alignment import Alignment, Template, align, carry
 from ..blending import harmonic_fill
 from ..errors import InputError
 from ..figure import check_matplotlib
-from ..files import read_image
-from ..image import check_scan, grown, hole_on_grid, like, scan_values, spacing_zyx, with_voxels
+from ..files import make_folder, read_image
+from ..image import check_scan, grown, hole_on_grid, like, ring, scan_values, spacing_zyx, with_voxels
 from ..models import find_model
 from ..pipeline import inpaint
 from ..settings import Settings
 from .cases import named, scan_to_scan, stem
 from .deformable import deformed, known_deformation, register_demons, registration_error
-from .downstream_report import AROUND, FollowUpRow, PatientRow, Study
+from .downstream_report import AROUND, FollowUpRow, PatientRow, Study, draw_tissues
 from .holes import lesion_hole
 from .tissue import GM, WM, Tissue, bias_field, classify
 
@@ -77,10 +76,7 @@ def run(args: Namespace) -> None:
     check_matplotlib()
     settings = Settings(model=args.model, device=args.device, seed=args.seed)
     template = find_model(settings.model).template()
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder '{args.output}' cannot be made: choose another with --output.") from error
+    make_folder(args.output)
 
     patients = [read_brain(*pair, template) for pair in zip(args.scans, args.lesion_masks, strict=True)]
     study = Study(settings, command_line(args))
@@ -89,7 +85,8 @@ def run(args: Namespace) -> None:
         images = versions(patient.scan, patient.lesions, settings)
         tissues = classes(images, patient)
         study.rows += measure_patient(patient, tissues)
-        study.add_picture(args.output, patient.name, patient.lesions, images, tissues)
+        study.pictures.append(draw_tissues(args.output, patient.name, patient.lesions, images, tissues))
+        study.write(args.output)
     for path in args.healthy:
         healthy = read_brain(path, None, template)
         for patient in patients:
@@ -98,7 +95,9 @@ def run(args: Namespace) -> None:
             images = {HEALTHY: healthy.scan, **versions(brain.scan, brain.lesions, settings)}
             tissues = classes(images, brain)
             study.follow_ups += measure_follow_up(brain, patient.name, images, tissues, settings.seed)
-            study.add_picture(args.output, f"{healthy.name}_{patient.name}", brain.lesions, images, tissues)
+            name = f"{healthy.name}_{patient.name}"
+            study.pictures.append(draw_tissues(args.output, name, brain.lesions, images, tissues))
+            study.write(args.output)
     print(study.tables())
 
 
@@ -188,7 +187,7 @@ def measure_follow_up(
     voxel_ml = float(spacing_zyx(brain.scan).prod() / 1000)
     known = known_deformation(brain.scan, brain.mask, seed)
     earlier = deformed(images[HEALTHY], known)
-    near = ndimage.distance_transform_edt(~lesions, sampling=spacing_zyx(brain.scan)) <= AROUND
+    near = lesions | ring(lesions, spacing_zyx(brain.scan), AROUND)
     regions = {
         name: carry(like(brain.scan, region.astype(np.uint8)), brain.scan, known)
         for name, region in (("lesions", lesions), ("around", near & brain.mask))

@@ -89,17 +89,8 @@ class Study:
     follow_ups: list[FollowUpRow] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
 
-    def add_picture(
-        self,
-        folder: Path,
-        name: str,
-        lesions: NDArray[np.bool_],
-        images: Mapping[str, sitk.Image],
-        tissues: Mapping[str, Tissue],
-    ) -> None:
-        """Draw a case, see `draw_tissues`, and write all that is known by now, so that an interruption loses little."""
-        self.pictures.append(folder / f"downstream_{name}.png")
-        draw_tissues(self.pictures[-1], name, lesions, images, tissues)
+    def write(self, folder: Path) -> None:
+        """Write all that is known by now, so that an interruption loses little."""
         figures = {"settings": self.settings.to_dict()}
         figures |= {
             "patients": [asdict(row) for row in self.rows],
@@ -161,17 +152,17 @@ def follow_up_table(rows: Sequence[FollowUpRow]) -> tuple[list[str], list[list[s
 
 
 def draw_tissues(
-    path: Path,
-    title: str,
+    folder: Path,
+    name: str,
     lesions: NDArray[np.bool_],
     images: Mapping[str, sitk.Image],
     tissues: Mapping[str, Tissue],
-) -> None:
+) -> Path:
     """Draw the axial slice with most of the largest lesion, close up: each version, its tissue classes below it.
 
     Args:
-        path: of the PNG.
-        title: above all.
+        folder: where the picture, a PNG, is written.
+        name: of the case, above all.
         lesions: bool (z, y, x) on the images' grid; outlined in every picture.
         images: the versions by their names.
         tissues: their classes.
@@ -192,20 +183,22 @@ def draw_tissues(
     outline = upright(scan, lesions.astype(np.uint8))[plane][window]
 
     figure = Figure(figsize=(PANEL * len(images), 2 * PANEL + 2 * TITLE), layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(name, fontsize=9)
     places = figure.subplots(2, len(images), squeeze=False)
     colours = ListedColormap(CLASS_COLOURS)
-    for column, (name, image) in enumerate(images.items()):
+    for column, (version, image) in enumerate(images.items()):
         top, below = places[:, column]
-        top.set_title(name, fontsize=8)
+        top.set_title(version, fontsize=8)
         show(top, upright(scan, scan_values(image, lesions))[plane][window], view)
-        labels = upright(scan, tissues[name].labels)[plane][window]
+        labels = upright(scan, tissues[version].labels)[plane][window]
         below.imshow(labels, cmap=colours, vmin=0, vmax=3, interpolation="nearest", aspect=sides[0] / sides[1])
         for axes in (top, below):
             axes.set_axis_off()
             axes.contour(outline, levels=[0.5], colors=OUTLINE, linewidths=0.8)
+    path = folder / f"downstream_{name}.png"
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DOTS)
+    return path
 
 
 def upright(scan: sitk.Image, array: NDArray) -> NDArray:

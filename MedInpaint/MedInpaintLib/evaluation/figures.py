@@ -48,15 +48,20 @@ class Run:
         """The kinds of holes, in the order of the table."""
         return list(dict.fromkeys(row.kind for row in self.rows))
 
+    @property
+    def cases(self) -> dict[str, dict[str, Row]]:
+        """case -> fill -> row, in the order of the table."""
+        cases: dict[str, dict[str, Row]] = {}
+        for row in self.rows:
+            cases.setdefault(row.case, {})[row.fill] = row
+        return cases
+
     def typical(self, kind: str) -> dict[str, Row]:
         """fill -> row of the typical case of a kind: that with the median of the mean PSNR of the models.
 
         Of an even number of cases, the lower of the two in the middle; without models, the mean is of all fills.
         """
-        cases: dict[str, dict[str, Row]] = {}
-        for row in self.rows:
-            if row.kind == kind:
-                cases.setdefault(row.case, {})[row.fill] = row
+        cases = {case: fills for case, fills in self.cases.items() if case_of(fills).kind == kind}
         names = [name for name in self.cards if all(name in fills for fills in cases.values())]
 
         def mean(case: str) -> float:
@@ -106,11 +111,8 @@ def ablation_figures(run: Run, folder: Path) -> list[tuple[str, str]]:
 def worst_figure(run: Run, folder: Path) -> list[tuple[str, str]]:
     """The cases in which the default model gains least over the harmonic fill, the worst first; squares left out."""
     model, smooth = Settings().model, "harmonic"
-    cases: dict[str, dict[str, Row]] = {}
-    for row in run.rows:
-        if not row.kind.startswith(SQUARE):
-            cases.setdefault(row.case, {})[row.fill] = row
-    compared = [fills for fills in cases.values() if model in fills and smooth in fills]
+    whole = [fills for fills in run.cases.values() if not case_of(fills).kind.startswith(SQUARE)]
+    compared = [fills for fills in whole if model in fills and smooth in fills]
     if not compared:
         return []
     compared.sort(key=lambda fills: fills[model].psnr - fills[smooth].psnr)

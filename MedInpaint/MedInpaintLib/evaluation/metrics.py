@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import InputError
+from ..image import box_round
 from ..texture import second_differences
 
 SSIM_SIGMA = 1.5  # voxels
@@ -84,7 +85,7 @@ def sharpness(truth: Real, fill: Real, hole: Mask, spacing: Sequence[float]) -> 
 def noise(truth: Real, fill: Real, hole: Mask) -> float:
     """Noise of the fill over the truth's, both as `texture.second_differences` shows it; 1: as noisy as the truth."""
     _check(hole, truth, fill)
-    box, _ = _box(hole, 1)
+    box = box_round(hole, 1)
     levels = (np.median(np.abs(second_differences(image[box])[hole[box]])) for image in (fill, truth))
     return _ratio(*map(float, levels))
 
@@ -100,7 +101,7 @@ def seam(fill: Real, hole: Mask, spacing: Sequence[float], brain: Mask | None = 
     Not a number if there is no known neighbour to compare with.
     """
     _check(hole, fill)
-    box, _ = _box(hole, RING + 1)
+    box = box_round(hole, RING + 1)
     image, hole = np.asarray(fill[box], dtype=np.float64), hole[box]
     inside = np.ones_like(hole) if brain is None else np.asarray(brain[box], dtype=bool)
     ring = ndimage.binary_dilation(hole, iterations=RING) & ~hole & inside
@@ -119,7 +120,7 @@ def seam(fill: Real, hole: Mask, spacing: Sequence[float], brain: Mask | None = 
 
 
 def _mean_gradient(image: Real, hole: Mask, spacing: Sequence[float]) -> float:
-    box, _ = _box(hole, 1)
+    box = box_round(hole, 1)
     local = np.asarray(image[box], dtype=np.float64)
     square = np.zeros_like(local)
     for axis, step in enumerate(spacing):

@@ -8,9 +8,9 @@ from importlib import import_module
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..errors import InputError
+from ..image import box_round
 from ..pipeline import Case
 
 MARGIN = 10  # pixels of surroundings that a slice is cropped to; both fills look at a few alone
@@ -57,8 +57,7 @@ def _slice_by_slice(case: Case, fill: Callable[[NDArray, NDArray], NDArray]) -> 
     filled = case.values.astype(np.float64)
     planes, holes = (np.moveaxis(array, axial_axis(case.scan), 0) for array in (filled, case.hole))
     for plane in np.flatnonzero(holes.any(axis=(1, 2))):
-        (span,) = ndimage.find_objects(holes[plane].astype(np.uint8))
-        box = tuple(slice(max(part.start - MARGIN, 0), part.stop + MARGIN) for part in span)
+        box = box_round(holes[plane], MARGIN)
         hole = holes[plane][box]
         planes[plane][box][hole] = fill(planes[plane][box], hole)[hole]
     return filled[case.hole]
