@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from .errors import InputError
+from .image import affine
 
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
 STARTS = 3  # best starting poses that are followed up
@@ -102,15 +103,40 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
 
 def carry(mask: sitk.Image, grid: sitk.Image, transform: sitk.Transform) -> np.ndarray:
     """A binary image on another grid: bool (z, y, x). The transform takes the grid's points to the mask's."""
-    share = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), grid, transform, sitk.sitkLinear, 0.0)
-    return sitk.GetArrayViewFromImage(share) >= 0.5
+    return resampled(sitk.Cast(mask, sitk.sitkFloat32), grid, transform, sitk.sitkLinear) >= 0.5
 
 
-def to_matrix(transform: sitk.AffineTransform) -> np.ndarray:
-    """The transform as a 4 x 4 homogeneous matrix (mm)."""
+def resampled(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, interpolator: int) -> np.ndarray:
+    """An image on another grid (z, y, x), 0 where that lies beyond it; time grows with the part that does not.
+
+    The transform, affine, takes the grid's points to the image's.
+    """
+    result = np.zeros(grid.GetSize()[::-1], sitk.GetArrayViewFromImage(image).dtype)
+    box = covered(image, grid, transform)
+    if all(side.start < side.stop for side in box):
+        part = sitk.Resample(image, grid[box[::-1]], transform, interpolator, 0.0)
+        result[box] = sitk.GetArrayViewFromImage(part)  # a view does not keep its image alive
+    return result
+
+
+def covered(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, margin: int = 0) -> tuple[slice, ...]:
+    """The box (z, y, x) of a grid's voxels that holds an image, its voxels whole, and a margin in the grid's voxels.
+
+    The transform, affine, takes the grid's points to the image's.
+    """
+    sides = [(-0.5, length - 0.5) for length in image.GetSize()]
+    to_grid = np.linalg.inv(to_matrix(transform) @ affine(grid)) @ affine(image)
+    corners = np.array([(*corner, 1.0) for corner in product(*sides)]) @ to_grid.T
+    low, high = np.floor(corners.min(axis=0)) - margin, np.ceil(corners.max(axis=0)) + 1 + margin
+    spans = zip(low[:3], high[:3], grid.GetSize(), strict=True)
+    return tuple(slice(int(np.clip(a, 0, length)), int(np.clip(b, 0, length))) for a, b, length in spans)[::-1]
+
+
+def to_matrix(transform: sitk.Transform) -> np.ndarray:
+    """An affine transform as a 4 x 4 homogeneous matrix (mm)."""
     matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
     matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    matrix[:3, :3] = np.array([transform.TransformPoint(axis) for axis in np.eye(3).tolist()]).T - matrix[:3, 3:]
     return matrix
 
 
@@ -128,7 +154,7 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
     margin = 3 if extracted else 1
     fixed = _to_spacing(template.image, WORKING_SPACING)
     coarse = _to_spacing(template.image, 2 * WORKING_SPACING)
-    region = sitk.GetArrayViewFromImage(_region(template, coarse, margin)) > 0
+    region = sitk.GetArrayFromImage(_region(template, coarse, margin)) > 0
     brain = sitk.GetArrayViewFromImage(coarse)
     method = _method(_region(template, fixed, margin), known)
     smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
@@ -212,8 +238,8 @@ def _shrink(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sit
     tissue = values[(values > 0) & ~hole]
     if not tissue.size:
         raise InputError("The mask leaves nothing of the brain to go by: mark the lesion only.")
-    middle, bright = np.percentile(tissue, (50, 99.5))
-    clipped = np.clip(np.where(hole, middle, values), 0, bright) / bright
+    middle, bright = np.percentile(tissue, (50, 99.5), overwrite_input=True)
+    del tissue
     factors = [max(1, round(WORKING_SPACING / spacing)) for spacing in scan.GetSpacing()]
 
     def shrunk(array):
@@ -222,7 +248,11 @@ def _shrink(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sit
         return sitk.BinShrink(image, factors)
 
     known = shrunk((~hole).astype(np.float32)) > 0.5
-    return shrunk(clipped.astype(np.float32)), sitk.Cast(known, sitk.sitkUInt8)
+    clipped = values.copy()
+    clipped[hole] = middle
+    np.clip(clipped, 0, bright, out=clipped)
+    clipped /= bright
+    return shrunk(clipped), sitk.Cast(known, sitk.sitkUInt8)
 
 
 def _to_spacing(image: sitk.Image, spacing: float) -> sitk.Image:

@@ -49,7 +49,7 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, result: Result) 
     level, lesion = _largest_section(holes)
     hole = holes[level]
     before, generated, after = (
-        np.nan_to_num(sitk.GetArrayViewFromImage(_axial(image))[level].astype(np.float32))
+        np.nan_to_num(sitk.GetArrayFromImage(_axial(image))[level].astype(np.float32))
         for image in (scan, result.generated, result.image)
     )
     low, high = _window(before, hole)

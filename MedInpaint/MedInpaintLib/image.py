@@ -62,8 +62,8 @@ def check_scan(image: sitk.Image) -> None:
     """Raise InputError unless this is a 3-D volume of a real scalar type with some contrast in it."""
     check_volume(image, "The scan")
     values = _float32(image)
-    finite = values[np.isfinite(values)]
-    if finite.size == 0 or finite.min() == finite.max():
+    finite = np.isfinite(values)
+    if values.min(where=finite, initial=np.inf) >= values.max(where=finite, initial=-np.inf):
         raise InputError("The scan has the same value in every voxel: choose a scan with a picture in it.")
 
 
@@ -138,9 +138,11 @@ def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
 
 def box_round(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
     """The bounding box of a mask that is not empty, with a margin: voxels, of all or of each axis."""
-    spans = ndimage.find_objects(mask.astype(np.uint8))[0]
-    margins = np.broadcast_to(margin, len(spans)).tolist()
-    return tuple(slice(max(span.start - m, 0), span.stop + m) for span, m in zip(spans, margins, strict=True))
+    box = []
+    for axis, room in enumerate(np.broadcast_to(margin, mask.ndim).tolist()):
+        met = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(int(met[0]) - room, 0), int(met[-1]) + 1 + room))
+    return tuple(box)
 
 
 def _lesion(values: np.ndarray, label: int | None) -> np.ndarray:

@@ -13,13 +13,13 @@ from .alignment import Alignment, Template, align
 from .blending import harmonic_fill, poisson_blend
 from .errors import InputError
 from .fallback import enough_memory, search_with_fallback
-from .image import check_scan, grown, hole_on_grid, like, ring, scan_values, spacing_zyx, with_voxels
+from .image import box_round, check_scan, grown, hole_on_grid, like, ring, scan_values, spacing_zyx, with_voxels
 from .matern import matern_blend
 from .models import find_model
 from .report import run_report
 from .settings import Settings
 from .slices import Slices, intensity_floor, sd_to_scan, to_scan, to_slices
-from .texture import grain, measured_noise, sharpened
+from .texture import SURROUNDINGS, grain, measured_noise, sharpened
 
 DARK_LESION, DARK_RIM = 0.05, 0.01  # below what was generated, in model intensities
 RIM = 2.1  # mm round the mask that may be lesion
@@ -66,6 +66,12 @@ class Case:
     template: Template
     alignment: Alignment
     slices: Slices
+
+    def within(self, box: tuple[slice, ...]) -> Case:
+        """The case cut to a box (z, y, x) of the scan's voxels; the slices stay as they are."""
+        alignment = replace(self.alignment, brain=self.alignment.brain[box])
+        scan, values, hole = self.scan[box[::-1]], self.values[box], self.hole[box]
+        return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
 
 
 @enough_memory()
@@ -116,13 +122,16 @@ def inpaint(
     source, valid = to_scan(case.scan, generated.slices, case.slices, case.alignment, case.template)
     filled = finished(case, source, valid, settings)
     result = with_voxels(case.scan, filled, case.hole)
+    source *= valid
+    shown = like(image, source)
+    del source, valid  # of the scan's size, as are those that follow
     sd = None if generated.sd is None else uncertainty(case, generated.sd)
     clock.lap("blending")
     report = run_report(case, generated, filled, sd, model, settings, searched_on, clock.seconds, warnings)
     progress(1.0, "done", "finished")
     return Result(
         result,
-        like(image, np.where(valid, source, 0).astype(np.float32)),
+        shown,
         None if sd is None else like(image, sd),
         report,
     )
@@ -174,6 +183,8 @@ def finished(case: Case, source: np.ndarray, valid: np.ndarray, settings: Settin
         source, valid: of to_scan: G(z) on the scan's grid, and where it is defined.
         settings: blending, texture and seed.
     """
+    box = box_round(case.hole, SURROUNDINGS)  # what lies beyond has no say: cost grows with the hole
+    case, source, valid = case.within(box), source[box], valid[box]
     noise = measured_noise(case.values, case.hole, case.alignment.brain)
     if settings.texture:
         source = sharpened(source, case.hole, spacing_zyx(case.scan))

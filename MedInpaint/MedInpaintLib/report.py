@@ -15,7 +15,7 @@ from scipy import ndimage
 from . import __version__
 from .evaluation.metrics import RING as SEAM_RING
 from .evaluation.metrics import seam
-from .image import ring, spacing_zyx
+from .image import box_round, ring, spacing_zyx
 from .models import WEIGHTS, Model
 from .settings import Settings
 
@@ -68,10 +68,14 @@ def run_report(
     alignment, hole = case.alignment, case.hole
     voxel_ml = float(np.prod(case.scan.GetSpacing())) / 1000
     outside = np.count_nonzero(hole & ~alignment.brain) / np.count_nonzero(hole)
-    result = case.values.copy()
-    result[hole] = filled
     spacing = spacing_zyx(case.scan)
-    lesions = measured_lesions(case, result, sd)
+    box = box_round(hole, _margin(spacing))
+    near = case.within(box)
+    result = near.values.copy()
+    result[near.hole] = filled
+    lesions = measured_lesions(near, result, None if sd is None else sd[box])
+    for lesion in lesions:
+        lesion["index"] = [n + side.start for n, side in zip(lesion["index"], box[::-1], strict=True)]
     return {
         "lesion": {
             "volume_ml": _number(np.count_nonzero(hole) * voxel_ml),
@@ -94,11 +98,11 @@ def run_report(
             "scale": _number(case.slices.scale),
         },
         "intensities": {
-            "ring": _statistics(case.values[ring(hole, spacing, RING) & alignment.brain]),
+            "ring": _statistics(near.values[ring(near.hole, spacing, RING) & near.alignment.brain]),
             "fill": _statistics(filled),
             "brain": _statistics(case.values[alignment.brain & ~hole]),
         },
-        "seam": _number(seam(result, hole, spacing, alignment.brain)),
+        "seam": _number(seam(result, near.hole, spacing, near.alignment.brain)),
         "model": {
             "name": model.name,
             "kind": model.card["kind"],
@@ -131,7 +135,7 @@ def measured_lesions(case: Case, result: np.ndarray, sd: np.ndarray | None) -> l
     """
     spacing = spacing_zyx(case.scan)
     voxel_ml = float(np.prod(spacing)) / 1000
-    margin = np.maximum(np.ceil(RING / spacing).astype(int), SEAM_RING)
+    margin = _margin(spacing)
     numbers, _ = ndimage.label(case.hole, EVERY_NEIGHBOUR)
     lesions = []
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
@@ -154,6 +158,11 @@ def measured_lesions(case: Case, result: np.ndarray, sd: np.ndarray | None) -> l
             }
         )
     return sorted(lesions, key=lambda lesion: lesion["volume_ml"], reverse=True)
+
+
+def _margin(spacing: np.ndarray) -> np.ndarray:
+    """Voxels round a hole, along (z, y, x), that its measurements look at."""
+    return np.maximum(np.ceil(RING / spacing).astype(int), SEAM_RING)
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:

@@ -8,13 +8,14 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from .alignment import Alignment, Template, carry, to_matrix
+from .alignment import Alignment, Template, carry, covered, resampled, to_matrix
 from .errors import InputError
-from .image import affine
+from .image import affine, box_round
 
 WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
 INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98th percentile becomes 0.75"
 NEIGHBOURS = 4  # slices above and below the hole that the search sees
+MARGIN = 8  # voxels round the part of a scan that is smoothed, more than the smoothing reaches
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Slices:
 
 def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
     """The scan intensity that counts as no signal: 0, or for a scan with negative tissue its 0.5th percentile."""
-    known = values[~hole & (values != 0)]
-    return 0.0 if known.size == 0 or (known < 0).mean() < 0.01 else float(np.percentile(known, 0.5))
+    known = ~hole & (values != 0)
+    negative = np.count_nonzero(known & (values < 0))
+    return float(np.percentile(values[known], 0.5)) if negative and negative >= 0.01 * np.count_nonzero(known) else 0.0
 
 
 def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
@@ -72,8 +74,7 @@ def to_model_grid(
     spacing = template.image.GetSpacing()[0]
 
     def resampled(array):
-        image = sitk.GetImageFromArray(array.astype(np.float32))
-        image.CopyInformation(scan)
+        image = _image(array.astype(np.float32), scan)
         sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
         image = sitk.SmoothingRecursiveGaussian(image, sigmas)
         return sitk.GetArrayFromImage(sitk.Resample(image, template.image, transform, sitk.sitkLinear, 0.0))
@@ -96,16 +97,17 @@ def to_slices(
     """
     transform = alignment.transform
     scale = intensity_scale(values, alignment.brain & ~hole)
-    image, share = to_model_grid(scan, values, ~hole, template, transform)
-    image /= scale
-    ones = sitk.GetImageFromArray(hole.astype(np.float32))
-    ones.CopyInformation(scan)
+    lesion = box_round(hole, 1)
+    ones = _image(hole[lesion].astype(np.float32), scan[lesion[::-1]])
     filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
     filled |= _nearest(scan, hole, template, transform)
+    heights = searched_heights(filled)
+    slab = covered(_slab(template, heights), scan, transform.GetInverse(), MARGIN)  # all that these slices show
+    image, share = to_model_grid(scan[slab[::-1]], values[slab], ~hole[slab], template, transform)
+    image /= scale
     field = _inside(scan, template, transform)
     unknown = filled | (share < 0.5) & field
     image, unknown, context = shown_parts(image, unknown, field, template, alignment.extracted)
-    heights = searched_heights(filled)
     return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
 
 
@@ -147,31 +149,45 @@ def to_scan(
         scan: gives the grid.
         stack: float32 (n, h, w), model intensities, at slices.heights.
 
-    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x); elsewhere the nearest slice is repeated.
+    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x); elsewhere the
+    nearest slice is repeated, for two of the scan's voxels beyond the outermost ones.
     """
-    count = template.image.GetSize()[2]
-    back = alignment.transform.GetInverse()
-    made = np.isin(np.arange(count), slices.heights)[:, None, None]
-    made = sitk.GetImageFromArray(np.broadcast_to(made, (count, *stack.shape[1:])).astype(np.uint8))
-    made.CopyInformation(template.image)
-    generated = _resampled(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
-    return generated, carry(made, scan, back)
+    made = np.isin(np.arange(slices.heights[0], slices.heights[-1] + 1), slices.heights)[:, None, None]
+    made = np.broadcast_to(made, (len(made), *stack.shape[1:])).astype(np.uint8)
+    valid = carry(_image(made, _slab(template, slices.heights)), scan, alignment.transform.GetInverse())
+    generated = _on_scan(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
+    return generated, valid
 
 
 def sd_to_scan(
     scan: sitk.Image, sd: np.ndarray, slices: Slices, alignment: Alignment, template: Template
 ) -> np.ndarray:
     """Standard deviations (n, h, w) of generated slices on the scan's grid, in scan intensities, float32 (z, y, x)."""
-    return _resampled(scan, sd * slices.scale, slices, alignment, template, sitk.sitkLinear)
+    return _on_scan(scan, sd * slices.scale, slices, alignment, template, sitk.sitkLinear)
 
 
-def _resampled(
+def _on_scan(
     scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template, interpolator: int
 ) -> np.ndarray:
-    nearest = np.abs(np.arange(template.image.GetSize()[2])[:, None] - slices.heights[None]).argmin(axis=1)
-    volume = sitk.GetImageFromArray(stack[nearest])
-    volume.CopyInformation(template.image)
-    return sitk.GetArrayFromImage(sitk.Resample(volume, scan, alignment.transform.GetInverse(), interpolator, 0.0))
+    beyond = int(np.ceil(2 * max(scan.GetSpacing()) / template.image.GetSpacing()[2]))  # thick voxels look so far
+    span = np.arange(slices.heights[0] - beyond, slices.heights[-1] + 1 + beyond)
+    nearest = np.abs(span[:, None] - slices.heights[None]).argmin(axis=1)
+    volume = sitk.GetImageFromArray(stack[nearest].astype(np.float32))
+    volume.SetSpacing(template.image.GetSpacing())
+    volume.SetDirection(template.image.GetDirection())
+    volume.SetOrigin(template.image.TransformIndexToPhysicalPoint((0, 0, int(span[0]))))
+    return resampled(volume, scan, alignment.transform.GetInverse(), interpolator)
+
+
+def _slab(template: Template, heights: np.ndarray) -> sitk.Image:
+    """The model grid from the lowest of the slices to the highest."""
+    return template.image[:, :, int(heights[0]) : int(heights[-1]) + 1]
+
+
+def _image(voxels: np.ndarray, grid: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
+    image.CopyInformation(grid)
+    return image
 
 
 def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform) -> np.ndarray:
@@ -186,7 +202,11 @@ def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: 
 
 
 def _inside(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:
-    """bool on the model grid: within the scan's field."""
-    field = sitk.Image(scan.GetSize(), sitk.sitkUInt8) + 1
-    field.CopyInformation(scan)
-    return carry(field, template.image, transform)
+    """bool on the model grid: within the scan's field, which ends half a voxel beyond the outermost centres."""
+    to_scan = np.linalg.inv(affine(scan)) @ to_matrix(transform) @ affine(template.image)
+    z, y, x = np.ogrid[tuple(slice(length) for length in template.image.GetSize()[::-1])]
+    inside = np.ones(template.image.GetSize()[::-1], bool)
+    for (of_x, of_y, of_z, start), length in zip(to_scan[:3], scan.GetSize(), strict=True):
+        index = of_x * x + of_y * y + of_z * z + start
+        inside &= (index >= -0.5) & (index < length - 0.5)
+    return inside
