@@ -3,43 +3,86 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import tempfile
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
+from .fallback import enough_memory, out_of_memory
 from .image import check_volume, like, same_grid
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+NIFTI_TYPES = {
+    "2": "u1", "4": "i2", "8": "i4", "16": "f4", "64": "f8", "256": "i1", "512": "u2", "768": "u4", "1024": "i8",
+    "1280": "u8",
+}  # fmt: skip
+MOST_VOXELS = 10**9  # a head at 0.2 mm; the largest published brain has half of it
+MOST_BESIDES = 10**8  # bytes of a NIfTI file before its voxels, and after them
+DEFLATE = 1032  # at most so many bytes come of one that is compressed by gzip or zlib
+SPACINGS = 1e-3, 1e3  # mm, the voxel sides of a scan
+FARTHEST = 1e6  # mm from the origin of space
+FLATTEST = 1e-3  # volume between the axes' unit vectors
+SENSELESS = "states a voxel size, position or orientation that no scan has: export it again from its source."
+PART = 2**20  # bytes read at once
 
 
+@enough_memory()
 def read_image(path: str | Path) -> sitk.Image:
     """Read a volume from a file (NIfTI, NRRD, MetaImage, ...) or from a folder that holds one DICOM series.
 
     A fourth dimension of size 1, common in NIfTI, is dropped. NIfTI's non-finite values are kept.
 
     Raises:
-        InputError: there is no such file; it is damaged or no image; it holds no 3-D volume of single real
-            numbers; or the folder holds no DICOM series, several, or one with missing slices.
+        InputError: there is no such file; it is damaged, too large or no image; it holds no 3-D volume of single
+            real numbers; or the folder holds no DICOM series, several, or one with missing slices.
     """
     path = Path(path)
+    _check_name(path)
     try:
         if not path.exists():
             raise InputError(f"'{path.name}' does not exist: check the path.")
-        return _read_series(path) if path.is_dir() else _read_file(path)
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        if path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir():
+            _check_nifti(path)
+        image = _read_series(path) if path.is_dir() else _read_file(path)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as error:
+        if out_of_memory(error):
+            raise
         if "orthonormal" in str(error):
             cause = "has sheared axes: resample it onto a grid with perpendicular axes."
         else:
             cause = "cannot be read as an image: it is damaged, incomplete or of another format, choose another file."
         raise InputError(f"'{path.name}' {cause}") from error
+    _check_geometry(image, path.name)
+    return image
+
+
+def _check_name(path: Path) -> None:
+    """Raise InputError for a path that is no text, of which SimpleITK would end the whole process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The path {str(path)!a} is no valid text (UTF-8): rename the file or folder.") from error
+
+
+def _check_geometry(image: sitk.Image, name: str) -> None:
+    """Raise InputError unless a volume has a size and a place that a scan can have, with which ITK can compute."""
+    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
+    sides = (spacing >= SPACINGS[0]) & (spacing <= SPACINGS[1])
+    volume = abs(np.linalg.det(np.reshape(image.GetDirection(), (3, 3))))
+    if not (sides.all() and (np.abs(origin) <= FARTHEST).all() and volume >= FLATTEST):
+        raise InputError(f"'{name}' {SENSELESS}")
 
 
 def _read_file(path: Path) -> sitk.Image:
@@ -48,6 +91,7 @@ def _read_file(path: Path) -> sitk.Image:
     with _quiet_itk():
         reader.ReadImageInformation()
         size = reader.GetSize()
+        _check_announced(path, reader)
         if len(size) > 3 and set(size[3:]) == {1}:
             reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
         image = reader.Execute()
@@ -57,27 +101,73 @@ def _read_file(path: Path) -> sitk.Image:
     return image
 
 
+def _check_announced(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuse a header that announces more than makes sense, or than its file can hold, before memory is taken."""
+    voxels = math.prod(reader.GetSize())
+    if voxels > MOST_VOXELS:
+        shape = " x ".join(map(str, reader.GetSize()))
+        raise InputError(f"'{path.name}' is said to hold {shape} voxels, which is too many: crop or resample it.")
+    name = path.name.lower()
+    if name.endswith(IMAGE_SUFFIXES) and voxels > path.stat().st_size * (1 if name.endswith(".nii") else DEFLATE):
+        raise EOFError("the file is too small for its voxels")
+    if reader.HasMetaDataKey("vox_offset") and not 0 <= float(reader.GetMetaData("vox_offset")) <= MOST_BESIDES:
+        raise ValueError("the voxels begin nowhere near the header")
+
+
 def _as_stored(path: Path, image: sitk.Image) -> sitk.Image:
-    """Make up for two silences of ITK's NIfTI reader: what a cut-off file lacks, and what is not finite, become 0."""
-    with path.open("rb") as file:
-        content = file.read()
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
-    start, bits = (int(float(image.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
-    if len(content) < start + image.GetNumberOfPixels() * bits // 8:
-        raise EOFError("voxels are missing at the end of the file")
-    kind = {"16": "f4", "64": "f8"}.get(image.GetMetaData("datatype"))
-    if kind is None:
-        return image
-    # A NIfTI file opens with its header's size, 348 or 540, which tells the byte order.
-    order = "<" if int.from_bytes(content[:4], "little") in (348, 540) else ">"
-    stored = np.frombuffer(content, order + kind, image.GetNumberOfPixels(), start).reshape(image.GetSize()[::-1])
-    zeroed = ~np.isfinite(stored)
-    if not zeroed.any():
-        return image
-    voxels = sitk.GetArrayFromImage(image)
-    voxels[zeroed] = stored[zeroed]
-    return like(image, voxels)
+    """Make up for two silences of ITK's NIfTI reader: what a cut-off file lacks, and what is not finite, become 0.
+
+    The file is gone through in small parts, and not far beyond its voxels: a small one may unpack to any length. Its
+    end is read all the same, for gzip's check sum.
+    """
+    start = int(float(image.GetMetaData("vox_offset")))
+    voxels, done = None, 0
+    with _unpacked(path) as content:
+        # A NIfTI file opens with its header's size, 348 or 540, which tells the byte order.
+        order: Literal["<", ">"] = "<" if int.from_bytes(content.read(4), "little") in (348, 540) else ">"
+        kind = np.dtype(NIFTI_TYPES[image.GetMetaData("datatype")]).newbyteorder(order)
+        content.seek(start)
+        for part in _parts(content, image.GetNumberOfPixels() * kind.itemsize):
+            stored = np.frombuffer(part, kind)
+            zeroed = np.flatnonzero(~np.isfinite(stored))
+            if zeroed.size:
+                voxels = sitk.GetArrayFromImage(image) if voxels is None else voxels
+                voxels.reshape(-1)[done + zeroed] = stored[zeroed]
+            done += stored.size
+        if done < image.GetNumberOfPixels():
+            raise EOFError("voxels are missing at the end of the file")
+        if sum(map(len, _parts(content, MOST_BESIDES + 1))) > MOST_BESIDES:
+            raise ValueError("there is far more in the file than its voxels")
+    return image if voxels is None else like(image, voxels)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
+    """A file's content, unpacked as it is read if gzip packed it."""
+    with path.open("rb") as file, gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file as content:
+        yield content
+
+
+def _check_nifti(path: Path) -> None:
+    """Refuse a NIfTI-1 header whose geometry is not finite: ITK would complain aloud and make up another."""
+    with _unpacked(path) as content:
+        header = content.read(348)
+    order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
+    if len(header) < 348 or int.from_bytes(header[:4], "little" if order == "<" else "big") != 348:
+        return
+    quaternion, matrix = np.frombuffer(header, f"{order}i2", 2, 252) > 0
+    numbers = np.frombuffer(header, f"{order}f4", 18, 256)
+    used = np.concatenate([numbers[:6] if quaternion else [], numbers[6:] if matrix else []])
+    sides = np.frombuffer(header, f"{order}f4", 3, 80)
+    if not (np.isfinite(used).all() and np.isfinite(sides).all()):
+        raise InputError(f"'{path.name}' {SENSELESS}")
+
+
+def _parts(content: gzip.GzipFile | BufferedReader, length: int) -> Iterator[bytes]:
+    """So many bytes from where a file stands, in parts of whole voxels, or what there is of them."""
+    while length > 0 and (part := content.read(min(length, PART))):
+        length -= len(part)
+        yield part
 
 
 def _read_series(folder: Path) -> sitk.Image:
@@ -120,6 +210,7 @@ def make_folder(folder: Path) -> None:
 def check_writable(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Path:
     """Raise InputError unless a file of one of these types can be written at the path; return it as a Path."""
     path = Path(path)
+    _check_name(path)
     if not path.name.lower().endswith(suffixes):
         raise InputError(f"'{path.name}' has no supported file extension: use {' or '.join(suffixes)}.")
     try:
@@ -143,7 +234,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         InputError: the operating system refused to write or to rename.
     """
     path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{''.join(path.suffixes[-2:]).lower()}")
+    suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else f".{path.name.lower().rpartition('.')[2]}"
+    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

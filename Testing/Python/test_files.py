@@ -3,12 +3,14 @@
 import gzip
 import os
 import struct
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedInpaintLib import files
 from MedInpaintLib.errors import InputError
+from MedInpaintLib.evaluation.memory import PeakMemory
 from MedInpaintLib.files import IMAGE_SUFFIXES, check_writable, read_image, replacing, write_image
 from MedInpaintLib.image import affine, check_scan, hole_on_grid, same_grid, with_voxels
 from synthetic import GEOMETRIES, HOLE, SCALAR_TYPES, SHAPE, bits, extremes, random_array, volume
@@ -61,6 +63,12 @@ def test_paths_with_spaces_and_other_alphabets_work(tmp_path):
     folder.mkdir()
     write_image(volume(random_array()), folder / "scan – ñ.v1.5.nii.gz")
     assert read_image(str(folder / "scan – ñ.v1.5.nii.gz")).GetSize() == SHAPE[::-1]
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path):
+    for use in (read_image, check_writable):
+        with pytest.raises(InputError, match=r"is no valid text \(UTF-8\): rename"):
+            use(tmp_path / "\udcff.nii")
 
 
 def test_metadata_is_read(tmp_path):
@@ -118,6 +126,69 @@ def test_a_nifti_with_sheared_axes_is_refused(tmp_path):
     content[280:328] = struct.pack("<12f", 1, 0.3, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
     (tmp_path / "scan.nii").write_bytes(content)
     with pytest.raises(InputError, match=r"^'scan.nii' has sheared axes"):
+        read_image(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"spacing": (1e-6, 1, 1)},
+        {"spacing": (1e30, 1, 1)},
+        {"origin": (0, -1e12, 0)},
+        {"direction": np.diag([1, 1, 1e-9])},
+    ],
+    ids=str,
+)
+def test_a_geometry_that_no_scan_has_is_refused(tmp_path, geometry, suffix):
+    sitk.WriteImage(volume(random_array(), **geometry), str(tmp_path / f"scan{suffix}"))
+    with pytest.raises(InputError, match=rf"^'scan{suffix}' states a voxel size, position or orientation that no"):
+        read_image(tmp_path / f"scan{suffix}")
+
+
+def announce(path, *size):
+    content = bytearray(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+    content[42:48] = struct.pack("<3h", *size)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_announces_too_many_voxels_is_refused(tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    write_image(volume(random_array()), path)
+    announce(path, 32000, 32000, 3)
+    with pytest.raises(InputError, match=rf"^'scan{suffix}' is said to hold 32000 x 32000 x 3 voxels, .*: crop"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory")
+def test_little_memory_is_taken_for_voxels_that_a_file_cannot_hold(tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    write_image(volume(random_array()), path)
+    announce(path, 900, 1000, 1000)
+    with PeakMemory() as peak, pytest.raises(InputError, match="cannot be read as an image"):
+        read_image(path)
+    assert peak.megabytes < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory")
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_with_little_memory(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    write_image(volume(random_array()), path)
+    path.write_bytes(path.read_bytes() + 128 * gzip.compress(bytes(2**24)))
+    with PeakMemory() as peak, pytest.raises(InputError, match="cannot be read as an image"):
+        read_image(path)
+    assert peak.megabytes < 50
+
+
+def test_a_lack_of_memory_is_told_as_such(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    write_image(volume(random_array()), tmp_path / "scan.nii")
+    monkeypatch.setattr(files, "_read_file", fail)
+    with pytest.raises(InputError, match="There is not enough memory for this scan"):
         read_image(tmp_path / "scan.nii")
 
 
@@ -269,6 +340,12 @@ def test_replacing_swaps_in_the_new_file_only_at_the_end(tmp_path):
         assert path.read_text() == "earlier"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [f"r.{'v' * 240}.nii", ".nii.gz", ".nii", "a.b c.mha"])
+def test_any_name_that_the_system_takes_can_be_written(tmp_path, name):
+    write_image(volume(random_array()), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
