@@ -1,10 +1,17 @@
-"""A model on disk: a folder with its weights, its template and a card that says what it is."""
+"""A model on disk: a folder with its weights, its template and a card that says what it is.
+
+A folder may come from anywhere: it is data and never code, and neither a file nor what it unpacks to may be huge.
+"""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
+import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +32,11 @@ CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
 BRAINS = "brains.npz"  # what the linear path holds; the shipped models share one, beside their folders
 SAMPLES = "samples.png"  # slices drawn from the prior, a row per brain
 TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
+# What is larger is refused unread; the shipped models have a quarter of it at most.
+LARGEST_CARD = 2**20  # bytes
+LARGEST_FILE, LARGEST_CONTENT = 2**30, 2**31  # bytes, as stored and unpacked
+LARGEST_SIDE, LARGEST_LATENT = 512, 4096  # voxels of the grid; numbers of a slice
+PIECE = 2**20  # bytes unpacked at a time
 
 
 @dataclass(frozen=True)
@@ -40,9 +52,12 @@ class Model:
         return self.folder.name
 
     def template(self) -> Template:
-        """The brain that defines the model's space. Raises InputError if the file was altered."""
-        self._checked(TEMPLATE)
-        stored = sitk.ReadImage(str(self.folder / TEMPLATE))
+        """The brain that defines the model's space. Raises InputError if the file was altered or is no template."""
+        content = self._checked(TEMPLATE)
+        try:
+            stored = _template(content, self._path(TEMPLATE))
+        except (OSError, EOFError, zlib.error, RuntimeError, ValueError) as error:
+            raise InputError(f"The template of model '{self.name}' cannot be read: install it again.") from error
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
         return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
 
@@ -55,18 +70,19 @@ class Model:
 
         from .networks import GAN, VAE
 
+        kinds: dict[str, type[VAE] | type[GAN]] = {"vae": VAE, "gan": GAN}
         content, brains = self._checked(WEIGHTS), self._checked(BRAINS)
         try:
+            mean, differences = _brains(brains, self.card["latent"])
+            _check_archive(content)
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            with np.load(io.BytesIO(brains), allow_pickle=False) as file:
-                held = [torch.from_numpy(file[name]) for name in ("mean", "differences")]
-            network = {"vae": VAE, "gan": GAN}[self.card["kind"]](*held, self.card["kernel"])
+            kind = kinds[self.card["kind"]]
+            network = kind(torch.from_numpy(mean), torch.from_numpy(differences), self.card["kernel"])
             network.load_state_dict(state)
-            if network.decoder.linear.latent != self.card["latent"]:
-                raise ValueError
         except Exception as error:  # torch raises many kinds; every one means the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
-        return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        network.requires_grad_(False).eval()
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's omission
 
     def _path(self, name: str) -> Path:
         here = self.folder / name
@@ -74,9 +90,11 @@ class Model:
 
     def _checked(self, name: str) -> bytes:
         try:
-            content = self._path(name).read_bytes()
+            content = _read_bytes(self._path(name), LARGEST_FILE)
         except OSError as error:
             raise InputError(f"Model '{self.name}' lacks the file {name}: install it again.") from error
+        except ValueError as error:
+            raise InputError(f"The file {name} of model '{self.name}' is too large: install it again.") from error
         if hashlib.sha256(content).hexdigest() != self.card["sha256"].get(name):
             raise InputError(f"The file {name} of model '{self.name}' was altered or is broken: install it again.")
         return content
@@ -97,7 +115,7 @@ def find_model(name: str) -> Model:
     names = [card.parent.name for card in sorted(models_folder().glob(f"*/{CARD}"))]
     if name in names:
         return _read(models_folder() / name)
-    if (Path(name) / CARD).is_file():
+    if os.path.isfile(os.path.join(name, CARD)):  # of a Path, a name that is too long would raise
         return _read(Path(name).resolve())
     raise InputError(f"There is no model '{name}': choose one of {', '.join(names)}, or give a model's folder.")
 
@@ -110,7 +128,9 @@ def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict)
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     torch.save({n: t.half().contiguous() if t.is_floating_point() else t for n, t in state.items()}, folder / WEIGHTS)
     linear = network.decoder.linear
-    np.savez_compressed(folder / BRAINS, mean=linear.mean.cpu(), differences=linear.differences.cpu())
+    np.savez_compressed(
+        folder / BRAINS, mean=linear.mean.numpy(force=True), differences=linear.differences.numpy(force=True)
+    )
     levels = sitk.Cast(
         sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255)), sitk.sitkUInt8
     )
@@ -122,11 +142,62 @@ def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict)
 
 def _read(folder: Path) -> Model:
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        if not isinstance(card["sha256"], dict):
+        card = json.loads(_read_bytes(folder / CARD, LARGEST_CARD).decode("utf-8"))
+        if not isinstance(card["sha256"], dict) or not card["sha256"].keys() <= {WEIGHTS, BRAINS, TEMPLATE}:
             raise TypeError
         for key in ("kind", "kernel", "latent"):
             card[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"The card of model '{folder.name}' cannot be read: install the model again.") from error
     return Model(folder, card)
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """A file's content. Raises OSError if it is no ordinary file, such as a pipe, and ValueError if it is larger."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    if path.stat().st_size > most:
+        raise ValueError(f"more than {most} bytes")
+    return path.read_bytes()
+
+
+def _check_archive(content: bytes) -> None:
+    """Raise an error unless this is a zip archive whose files, unpacked, are not too large together."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(part.file_size for part in archive.infolist()) > LARGEST_CONTENT:
+            raise ValueError("too large, unpacked")
+
+
+def _brains(content: bytes, latent: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the differences for a linear path of this many latents. Raises an error if they are none."""
+    _check_archive(content)
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        mean, differences = file["mean"], file["differences"]
+    heights, height, width = mean.shape
+    if (mean.dtype, differences.dtype) != (np.uint8, np.int8) or not 0 < latent <= LARGEST_LATENT:
+        raise ValueError("not as a linear path holds them")
+    if (
+        min(mean.shape) < 1
+        or max(mean.shape) > LARGEST_SIDE
+        or differences.shape != (heights, latent / 2, height, width)
+    ):
+        raise ValueError("not of the right shape")
+    return mean, differences
+
+
+def _template(content: bytes, path: Path) -> sitk.Image:
+    """The image in a template's file, whose content this is. Raises an error if it is none, or too large."""
+    size = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while piece := file.read(PIECE):
+            size += len(piece)
+            if size > LARGEST_CONTENT:
+                raise ValueError("too large, unpacked")
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # other formats, which ITK tells by the content, may refer to other files
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    shape = reader.GetSize()
+    if len(shape) != 3 or max(shape) > LARGEST_SIDE or reader.GetPixelID() != sitk.sitkUInt8:
+        raise ValueError("no volume of 8-bit grey levels")
+    return reader.Execute()

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import os
 import re
+import tracemalloc
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from MedInpaintLib import models
+from MedInpaintLib import models, networks
 from MedInpaintLib.alignment import Template
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.networks import GAN, VAE
@@ -48,6 +52,10 @@ def network(request):
 def model(tmp_path, network):
     kind = "vae" if isinstance(network, VAE) else "gan"
     return models.save_model(tmp_path / "mine", network, made_template(), {**CARD, "kind": kind})
+
+
+# For what does not depend on the kind of network.
+any_kind = pytest.mark.parametrize("network", [VAE], indirect=True, ids=["any"])
 
 
 def network_of(model):
@@ -159,6 +167,11 @@ def test_a_file_that_the_card_gives_no_hash_of_is_refused(model, name):
         b"\xff\xfe\x00",
         json.dumps({**CARD, "sha256": "abc"}).encode(),
         json.dumps(CARD).encode(),
+        json.dumps({**CARD, "sha256": {"../weights.pt": "abc"}}).encode(),
+        json.dumps({**CARD, "sha256": {"/etc/passwd": "abc"}}).encode(),
+        b'{"sha256": ' + b"[" * 500_000,  # more than a parser's stack holds
+        b'{"sha256": ' * 80_000,
+        json.dumps(CARD).encode().replace(b"6", b"6" * 400_000),
         *(json.dumps({"sha256": {}, **{k: v for k, v in CARD.items() if k != key}}).encode() for key in list(CARD)[:3]),
     ],
 )
@@ -181,6 +194,163 @@ def test_weights_with_code_in_them_are_refused_and_the_code_does_not_run(model, 
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "bad.pt", weights_only=False).close()
     assert (tmp_path / "ran").exists()  # it would have
+
+
+def never(*given, **options):
+    pytest.fail("what is too large was loaded")
+
+
+@pytest.fixture
+def little_memory():
+    """Fails the test if it takes much more memory than a small model's files."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30e6
+
+
+@any_kind
+def test_a_huge_card_is_refused_unread(model, little_memory):
+    with (model.folder / "card.json").open("r+b") as file:
+        file.truncate(2**30)
+    refused(lambda: models.find_model(str(model.folder)), "card", "mine")
+
+
+@any_kind
+@pytest.mark.parametrize("name", ["weights.pt", "brains.npz", "template.nii.gz"])
+def test_a_huge_file_is_refused_unread(model, name, little_memory):
+    with (model.folder / name).open("r+b") as file:
+        file.truncate(2**31)
+    action = model.template if name.startswith("template") else lambda: network_of(model)
+    refused(action, name, "mine", "too large")
+
+
+@any_kind
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among files here")
+@pytest.mark.parametrize("name", ["weights.pt", "brains.npz", "template.nii.gz", "card.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_ordinary_file_is_not_waited_for(model, name, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "models_folder", lambda: tmp_path)
+    (model.folder / name).unlink()
+    make(model.folder / name)
+    if name == "card.json":
+        refused(lambda: models.find_model(str(model.folder)), "no model")
+    else:
+        refused(model.template if name.startswith("template") else lambda: network_of(model), name, "lacks")
+
+
+@any_kind
+@pytest.mark.parametrize("name", ["weights.pt", "brains.npz"])
+def test_an_archive_that_unpacks_to_too_much_is_refused_packed(model, name, monkeypatch, little_memory):
+    monkeypatch.setattr(models, "LARGEST_CONTENT", 10**6)
+    with zipfile.ZipFile(model.folder / name, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("more", "w") as more:
+        for _ in range(60):
+            more.write(bytes(10**6))
+    found = replaced_with_right_hash(model, name, (model.folder / name).read_bytes())
+    monkeypatch.setattr(torch, "load", never)
+    if name == "brains.npz":
+        monkeypatch.setattr(np, "load", never)
+    refused(lambda: network_of(found), "weights", "mine")
+
+
+def test_weights_in_another_format_than_an_archive_are_refused(model, network):
+    path = model.folder / "weights.pt"
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+    found = replaced_with_right_hash(model, "weights.pt", path.read_bytes())
+    refused(lambda: network_of(found), "weights", "mine")
+
+
+@any_kind
+@pytest.mark.parametrize(
+    ("mean", "differences", "kinds"),
+    [
+        ((1, 16, 16), (1, 3000, 16, 16), ("uint8", "int8")),
+        ((1, 528, 16), (1, 3, 528, 16), ("uint8", "int8")),
+        ((0, 16, 16), (0, 10**6, 16, 16), ("uint8", "int8")),
+        ((6, 0, 32), (6, 3, 0, 32), ("uint8", "int8")),
+        ((6, 48, 32), (5, 3, 48, 32), ("uint8", "int8")),
+        ((6, 48, 32), (6, 3, 32, 48), ("uint8", "int8")),
+        ((6, 48), (6, 3, 48), ("uint8", "int8")),
+        ((6, 48, 32), (6, 3, 48, 32), ("uint8", "float32")),
+        ((6, 48, 32), (6, 3, 48, 32), ("object", "int8")),
+    ],
+)
+def test_brains_that_ask_for_a_huge_network_or_for_none_are_refused(model, mean, differences, kinds, monkeypatch):
+    path = model.folder / "brains.npz"
+    np.savez_compressed(path, mean=np.zeros(mean, kinds[0]), differences=np.zeros(differences, kinds[1]))
+    altered(model, "card.json", lambda card: json.dumps({**json.loads(card), "latent": 2 * differences[1]}).encode())
+    found = replaced_with_right_hash(model, "brains.npz", path.read_bytes())
+    for name in ("VAE", "GAN"):
+        monkeypatch.setattr(networks, name, never)
+    refused(lambda: network_of(found), "weights", "mine")
+
+
+def nifti_with(model, change):
+    """The template's file with its header changed."""
+    content = bytearray(zlib.decompress((model.folder / "template.nii.gz").read_bytes(), wbits=31))
+    change(content)
+    return zlib.compress(bytes(content), wbits=31)
+
+
+def claim_sides(sides):
+    def change(content):
+        content[40:56] = np.array([len(sides), *sides, *[1] * (7 - len(sides))], "<i2").tobytes()
+
+    return change
+
+
+def claim_floats(content):
+    content[70:74] = np.array([16, 32], "<i2").tobytes()
+    content.extend(bytes(6 * 48 * 32 * 3))
+
+
+@any_kind
+@pytest.mark.parametrize(
+    "change",
+    [
+        claim_sides((32767, 32767, 32767)),
+        claim_sides((513, 1, 1)),
+        claim_sides((32, 48)),
+        claim_sides((32, 48, 3, 2)),
+        claim_floats,
+        lambda content: content.clear(),
+        lambda content: content.extend(bytes(60 * 10**6)),
+    ],
+    ids=["huge", "long", "2-D", "4-D", "floats", "empty", "bomb"],
+)
+def test_a_template_that_is_no_small_volume_of_bytes_is_refused_unread(model, change, monkeypatch):
+    content = nifti_with(model, change)
+    monkeypatch.setattr(models, "LARGEST_CONTENT", 10**6)
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", never)
+    found = replaced_with_right_hash(model, "template.nii.gz", content)
+    refused(found.template, "template", "mine")
+
+
+@any_kind
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_template_in_another_format_which_may_name_other_files_is_refused(model, packed, tmp_path):
+    (tmp_path / "secret.raw").write_bytes(bytes(8))
+    lines = ("NRRD0004", "type: uchar", "dimension: 3", "sizes: 2 2 2", "encoding: raw", "data file: ../secret.raw")
+    content = "\n".join(lines).encode() + b"\n"
+    found = replaced_with_right_hash(model, "template.nii.gz", zlib.compress(content, wbits=31) if packed else content)
+    refused(found.template, "template", "mine")
+
+
+def test_the_bounds_leave_room_for_models_four_times_as_large_as_those_shipped():
+    brains = models.models_folder() / "brains.npz"
+    with zipfile.ZipFile(brains) as archive:
+        assert 4 * sum(part.file_size for part in archive.infolist()) <= models.LARGEST_CONTENT
+    for model in models.shipped_models():
+        assert 4 * (model.folder / "card.json").stat().st_size <= models.LARGEST_CARD
+        assert 4 * max(path.stat().st_size for path in (*model.folder.iterdir(), brains)) <= models.LARGEST_FILE
+        assert 4 * max(model.card["grid"]["size"]) <= models.LARGEST_SIDE
+        assert 4 * model.card["latent"] <= models.LARGEST_LATENT
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 5000, "a\0b"], ids=["long name", "long path", "null"])
+def test_a_name_that_no_file_can_have_is_no_model(name):
+    refused(lambda: models.find_model(name), "There is no model")
 
 
 @pytest.mark.parametrize("name", ["no such model", "", "vae3/", "../Models/vae3"])
