@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +18,7 @@ from .image import affine
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
 STARTS = 3  # best starting poses that are followed up
 BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
+Pose = TypeVar("Pose", bound=sitk.Transform)
 POOR_QUALITY = 0.6  # correlation with the template; well aligned T1w scans reach 0.75 to 0.95
 
 
@@ -165,7 +167,7 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
         seen = region & ~carry(lesion, coarse, pose)
         return -mutual_information(brain[seen], scan[seen])
 
-    def optimised(pose: sitk.Transform, levels: Sequence[tuple[int, float]]) -> sitk.Transform:
+    def optimised(pose: Pose, levels: Sequence[tuple[int, float]]) -> Pose:
         method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
         method.SetSmoothingSigmasPerLevel([sigma for _, sigma in levels])
         method.SetInitialTransform(pose, inPlace=True)

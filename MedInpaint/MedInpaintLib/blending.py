@@ -21,7 +21,7 @@ def poisson_blend(
     known: np.ndarray,
     source: np.ndarray,
     hole: np.ndarray,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     guide: np.ndarray | None = None,
     slicewise: bool = False,
     tolerance: float = 1e-6,
@@ -64,7 +64,7 @@ def poisson_blend(
     return start + _solve(matrix, right_side - matrix @ start, tolerance)
 
 
-def harmonic_fill(known: np.ndarray, hole: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def harmonic_fill(known: np.ndarray, hole: np.ndarray, spacing: Sequence[float] | np.ndarray) -> np.ndarray:
     """Fill the hole with the smoothest continuation of its rim (Laplace's equation): `poisson_blend`, unguided.
 
     Args:
@@ -86,7 +86,7 @@ def _normal_equations(
     known: np.ndarray,
     source: np.ndarray,
     hole: np.ndarray,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     guide: np.ndarray | None,
     slicewise: bool,
 ) -> tuple[csr_array, np.ndarray, np.ndarray]:

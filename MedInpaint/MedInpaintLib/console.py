@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 MODES = ("bar", "json", "none")
 BAR_WIDTH = 24
@@ -20,6 +21,9 @@ class Console:
     """
 
     def __init__(self, mode: str = "none") -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
         self._json = mode == "json"
         self._bar = mode == "bar" and sys.stderr.isatty()
 

@@ -51,7 +51,8 @@ def search_with_fallback(
 
     cpu = choose_device("cpu")
     plan = [(device, CHUNK), (device, SMALL_CHUNK), (cpu, CHUNK)] if device != cpu else [(cpu, CHUNK)]
-    message, warnings, reached = f"preparing the search on {device}", [], 0.0
+    message, reached = f"preparing the search on {device}", 0.0
+    warnings: list[str] = []
 
     def forward(done: float, message: str) -> None:
         nonlocal reached

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,26 +136,26 @@ class _Descent:
         self.coupling = slice_coupling(slices.heights).to(self.device)
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
-        self.deformation = Deformation(slices.heights, tuple(self.image.shape[2:]), self.device)
+        *_, height, width = self.image.shape
+        self.deformation = Deformation(slices.heights, (height, width), self.device)
         self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
-        self.optimiser = torch.optim.Adam(
-            [
-                {"params": [self.u]},
-                {"params": [self.gain, self.offset], "lr": 0.1 * LEARNING_RATE},
-                {"params": [self.knots], "lr": KNOT_RATE},
-            ],
-            lr=LEARNING_RATE,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": [self.u]},
+            {"params": [self.gain, self.offset], "lr": 0.1 * LEARNING_RATE},
+            {"params": [self.knots], "lr": KNOT_RATE},
+        ]
+        self.optimiser = torch.optim.Adam(groups, lr=LEARNING_RATE)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, max(settings.iterations, 1))
 
     def step(self) -> Tensor:
         """One step of Adam; returns the loss before it."""
         self.optimiser.zero_grad(set_to_none=True)
         roots = self._latents()
-        leaves = [root.detach().requires_grad_() for root in roots]  # gather the decoder's gradient chunk by chunk
+        # Of their own, to gather the decoder's gradient chunk by chunk.
+        z, displacement = leaves = tuple(root.detach().requires_grad_() for root in roots)
         total = torch.zeros((), device=self.device)
         for part in self._chunks(0, len(roots[0])):
-            loss = self._context_loss(*leaves, part).sum()
+            loss = self._context_loss(z, displacement, part).sum()
             loss.backward()
             total += loss.detach()
         prior = KNOT_WEIGHT * roughness(self.knots)
@@ -181,11 +182,11 @@ class _Descent:
             losses = losses + self.prior_weight * torch.cat(prior)
         losses = losses.view(self.starts, n)
         order = losses.sum(1).argsort()
-        made = torch.zeros_like(self.image)
+        total = torch.zeros_like(self.image)
         for start in order[: self.averaged].tolist():
             parts = self._chunks(start * n, (start + 1) * n)
-            made += torch.cat([self._generated(z, displacement, part, refined=True) for part in parts])
-        made, sd = (made[:, 0] / self.averaged).cpu().numpy(), None
+            total += torch.cat([self._generated(z, displacement, part, refined=True) for part in parts])
+        made, sd = (total[:, 0] / self.averaged).cpu().numpy(), None
         if self.conditioning:
             bent = displacement[order[0] * n : (order[0] + 1) * n]
             made, sd = conditioned(made, self.slices, lambda index: self._components(bent, index))

@@ -41,7 +41,7 @@ def matern_blend(
     known: NDArray[np.floating],
     source: NDArray[np.floating],
     hole: NDArray[np.bool_],
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     trust: NDArray[np.floating],
     full_scale: float,
     noise: float,
@@ -65,15 +65,15 @@ def matern_blend(
         (n,), the values in the order of `known[hole]`; those of the source where nothing is known near.
     """
     box = box_round(hole, RING)
-    inside, known, source = hole[box], known[box], source[box].astype(np.float64)
+    inside, known, content = hole[box], known[box], source[box].astype(np.float64)
     around = ndimage.binary_dilation(inside, iterations=RING) & ~inside & (trust[box] > 0) & np.isfinite(known)
     if not around.any():
-        return source[inside]
+        return content[inside]
     field = inside | around
     weight = np.where(around, trust[box], 0)[field]
-    difference = np.where(weight > 0, (known - source)[field], 0)
+    difference = np.where(weight > 0, (known - content)[field], 0)
     variance = np.average(np.square(difference), weights=weight)
-    operator = _operator(field, source / full_scale, spacing)
+    operator = _operator(field, content / full_scale, spacing)
     roughness = NOISE_SHARE * min(noise**2 / variance, 1) * _unit_variance(spacing) if variance else 0
     roughness = max(roughness, 1e-6)  # bounds the condition of the system below
 
@@ -93,17 +93,17 @@ def matern_blend(
         maxiter=MAXIMUM_ITERATIONS,
         M=LinearOperator(shape, matvec=lambda values: values / diagonal, dtype=np.float64),
     )
-    return source[inside] + (difference + correction)[inside[field]]
+    return content[inside] + (difference + correction)[inside[field]]
 
 
-def _unit_variance(spacing: Sequence[float]) -> float:
+def _unit_variance(spacing: Sequence[float] | np.ndarray) -> float:
     """What the energy is multiplied by so that its field has a variance of one (Lindgren et al. 2011, section 2.3)."""
     smoothness = POWER - 1.5
     continuous = gamma(smoothness) / (gamma(POWER) * (4 * np.pi) ** 1.5)
     return continuous * float(np.prod(spacing)) / REACH**3
 
 
-def _operator(field: NDArray[np.bool_], guide: NDArray[np.float64], spacing: Sequence[float]) -> csr_array:
+def _operator(field: NDArray[np.bool_], guide: NDArray[np.float64], spacing: Sequence[float] | np.ndarray) -> csr_array:
     """1 - REACH² laplacian on the voxels of the field, (n, n), with no flux through its border or across edges."""
     count = np.count_nonzero(field)
     index = np.full(field.shape, -1)

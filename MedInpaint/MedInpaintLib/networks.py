@@ -88,6 +88,9 @@ class LinearPath(nn.Module):
         differences: int8 (heights, brains, h, w); divide by DIFFERENCE_LEVELS.
     """
 
+    mean: Tensor
+    differences: Tensor
+
     def __init__(self, mean: Tensor, differences: Tensor):
         super().__init__()
         self.register_buffer("mean", mean, persistent=False)
@@ -124,8 +127,8 @@ class Refinement(nn.Module):
         self.down = nn.ModuleList([Block(4, c1, kernel), Block(c1, c2, kernel, 2), Block(c2, c3, kernel, 2)])
         self.up = nn.ModuleList([Block(c3 + c2, c2, kernel), Block(c2 + c1, c1, kernel)])
         self.out = nn.Conv2d(c1, 4, kernel, padding=kernel // 2)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, linear: Tensor, height: Tensor) -> Tensor:
         """(n, 1, h, w) of slices (n, 1, h, w) at relative heights (n,)."""
@@ -172,12 +175,13 @@ class Discriminator(nn.Module):
     def __init__(self, kernel: int):
         super().__init__()
         channels = (4, *CHANNELS[kernel])
-        self.convs = nn.ModuleList(
+        convs = [
             nn.Conv2d(inputs, outputs, kernel, 1 if inputs == 4 else 2, kernel // 2)
             for inputs, outputs in pairwise(channels)
-        )
+        ]
+        self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in channels[2:])
-        for conv in self.convs:
+        for conv in convs:
             nn.init.kaiming_normal_(conv.weight, LEAK)
         self.out = nn.Conv2d(channels[-1], 1, 1)
         self.projection = nn.Linear(HEIGHT_FEATURES, channels[-1])
@@ -209,7 +213,8 @@ class VAE(nn.Module):
     def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
         super().__init__()
         self.decoder = Decoder(mean, differences, kernel)
-        self.encoder = Encoder(tuple(mean.shape[1:]), self.decoder.linear.latent, kernel)
+        _, height, width = mean.shape
+        self.encoder = Encoder((height, width), self.decoder.linear.latent, kernel)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
         """Latents (m, n, latent) to start from: the encoder's mean, then samples round it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 
 from .console import Console
 from .errors import InputError
+from .fallback import enough_memory
 from .figure import check_matplotlib, draw_figure
 from .files import IMAGE_SUFFIXES, check_writable, read_image, replacing, write_exactly
 from .models import find_model
@@ -72,7 +74,7 @@ class Outputs:
                 (result.generated, self.generated),
                 (result.uncertainty, self.uncertainty),
             ):
-                if path:
+                if path and image:
                     write_exactly(image, stack.enter_context(replacing(path)), path.name)
             if self.report:
                 text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
@@ -81,12 +83,13 @@ class Outputs:
                 draw_figure(stack.enter_context(replacing(self.figure)), scan, hole, result)
 
 
+@enough_memory()
 def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console) -> Result:
     """Fill the lesion of the scan in a file and write the result. Raises InputError with nothing written."""
     if outputs.uncertainty and not settings.conditioning:
         raise InputError("Without conditioning the uncertainty is unknown: drop --uncertainty or --no-conditioning.")
     for path in (image, mask):
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(f"'{path.name}' does not exist: check the path.")
     outputs.check((image, mask))
     scan, lesion = read_image(image), read_image(mask)

@@ -53,7 +53,7 @@ def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
 
     Zero stays zero, so background stays background. Raises InputError if there is nothing to measure.
     """
-    tissue = values[known]
+    tissue = values[known].astype(np.float64)  # sums of huge intensities overflow in float32
     if tissue.size < 100:
         raise InputError("The scan shows too little brain to work from: check that the mask marks only the lesion.")
     middle, top = np.percentile(tissue, [50, 98])

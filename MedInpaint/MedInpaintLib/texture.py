@@ -80,7 +80,9 @@ def second_differences(image: NDArray[np.floating]) -> NDArray[np.float64]:
     return differences
 
 
-def sharpened(source: NDArray[np.float32], hole: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
+def sharpened(
+    source: NDArray[np.float32], hole: NDArray[np.bool_], spacing: Sequence[float] | np.ndarray
+) -> NDArray[np.float32]:
     """The generated content with sharper edges where the hole is deep (unsharp masking), (z, y, x).
 
     Args:
