@@ -94,6 +94,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
         main_options(evaluate)
     _downstream_options(command("downstream", "Measure what filling does for the tools that follow.", _downstream))
+    _benchmark_options(command("benchmark", "Measure time, memory and quality on this computer.", _benchmark))
     return parser
 
 
@@ -295,5 +296,42 @@ def _downstream_options(parser: argparse.ArgumentParser) -> None:
 
 def _downstream(args: argparse.Namespace, console: Console) -> None:
     from .evaluation.downstream import run
+
+    run(args)
+
+
+def _benchmark_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="FILE.json", type=Path, help="write the measurements")
+    parser.add_argument("--against", metavar="EARLIER.json", type=Path, help="compare with what --output wrote earlier")
+    parser.add_argument(
+        "--models",
+        metavar="NAME_OR_FOLDER",
+        nargs="+",
+        default=["vae3", "vae7", "gan3", "gan7"],
+        help="the first is compared with the reference (default: the shipped models, vae3 first)",
+    )
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="where to compute (default: auto, CPU and CUDA if there)"
+    )
+    parser.add_argument(
+        "--holes",
+        metavar="N",
+        type=int,
+        nargs="+",
+        default=[1, 4, 16, 64],
+        help="model slices that a hole touches, about (default: 1 4 16 64)",
+    )
+    parser.add_argument(
+        "--reference-slices",
+        metavar="N",
+        type=int,
+        default=1,
+        help="compare with the procedure of Yeh et al. 2017 on a hole of about N slices, minutes each; 0: do not "
+        "(default: %(default)s)",
+    )
+
+
+def _benchmark(args: argparse.Namespace, console: Console) -> None:
+    from .evaluation.benchmark import run
 
     run(args)

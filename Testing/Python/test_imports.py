@@ -24,6 +24,7 @@ AT_LOAD = {  # library: the files that may import it when they are loaded
         "vae.py",
         "gan.py",
         "samples.py",
+        "reference.py",
     },
     "matplotlib": set(),
     "skimage": set(),
@@ -37,7 +38,7 @@ AT_LOAD = {  # library: the files that may import it when they are loaded
 }
 IN_FUNCTIONS = {
     **{library: AT_LOAD[library] for library in ("slicer", "vtk", "qt", "ctk")},
-    "torch": AT_LOAD["torch"] | {"models.py", "memory.py", "brats.py"},
+    "torch": AT_LOAD["torch"] | {"models.py", "memory.py", "brats.py", "benchmark.py"},
 }
 
 

@@ -1,0 +1,362 @@
+"""Faults while a run is under way: it is killed, the disk is full, files go, others write; no half result is left."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from MedInpaintLib import latent, outputs, pipeline
+from MedInpaintLib.cli import main
+from MedInpaintLib.console import Console
+from MedInpaintLib.errors import Cancelled, InputError
+from MedInpaintLib.fallback import SMALL_CHUNK, search_with_fallback
+from MedInpaintLib.files import read_image
+from MedInpaintLib.image import same_grid
+from MedInpaintLib.models import find_model
+from MedInpaintLib.outputs import Outputs, run_files
+from MedInpaintLib.pipeline import prepare_case
+from MedInpaintLib.settings import Settings
+
+QUICK = Settings(device="cpu", iterations=2, conditioning=False)
+OPTIONS = ["--iterations", "2", "--device", "cpu", "--no-conditioning", "--progress", "json"]
+REAL = "from MedInpaintLib.cli import main"
+# The command without the search: it adds the seed to the scan, and so it takes a second.
+FAST = """
+import sys, time
+from types import SimpleNamespace
+import SimpleITK as sitk
+from MedInpaintLib import files, outputs
+from MedInpaintLib.cli import main
+from MedInpaintLib.pipeline import Result
+
+def inpaint(scan, mask, settings, progress):
+    report = {"lesion": {"volume_ml": 1.0, "count": 1}, "seconds": {"total": 1.0}, "warnings": []}
+    return Result(scan + settings.seed, sitk.Cast(scan, sitk.sitkFloat32), None, report)
+
+outputs.inpaint = inpaint
+sys.modules["MedInpaintLib.latent"] = SimpleNamespace(choose_device=lambda name: name)  # spares loading torch
+"""
+# The command held when half of the filled scan is on the disk.
+HELD = f"""{FAST}
+real = sitk.WriteImage
+
+def write(image, path, **options):
+    real(image, path, **options)
+    with open(path, "r+b") as file:
+        file.truncate(1000)
+    print('{{"stage": "writing"}}', flush=True)
+    time.sleep(60)
+
+files.sitk.WriteImage = write
+"""
+FILES = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz"]
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX")
+
+
+@pytest.fixture
+def folder(small, tmp_path):
+    """A folder with the small sample, and an earlier result of every name."""
+    for path in small.iterdir():
+        shutil.copy(path, tmp_path)
+    for name in ("result.nii.gz", *FILES[1::2]):
+        (tmp_path / name).write_text("earlier")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def case(small):
+    """The sample aligned, as that takes the longest."""
+    model = find_model(QUICK.model)
+    return prepare_case(*(read_image(small / name) for name in ("scan.nii.gz", "mask.nii.gz")), model.template())
+
+
+@pytest.fixture
+def aligned(monkeypatch, case):
+    def prepared(image, mask, template, label, grow, progress):
+        progress(0.0, "aligning")
+        return case
+
+    monkeypatch.setattr(pipeline, "prepare_case", prepared)
+
+
+@pytest.fixture(scope="module")
+def reference(small, case, tmp_path_factory) -> bytes:
+    """The file that an undisturbed run writes in this process."""
+    path = tmp_path_factory.mktemp("reference") / "result.nii.gz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "prepare_case", lambda *_: case)
+        run_files(small / "scan.nii.gz", small / "mask.nii.gz", Outputs(path), QUICK, Console())
+    return path.read_bytes()
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def start(folder, code, *options, output="result.nii.gz", **more):
+    """`medinpaint run` in a child process, in which this code has run before."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nsys.exit(main())"]
+    command += ["run", "scan.nii.gz", "mask.nii.gz", output, *options]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", **more
+    )
+
+
+def wait_for(child, stage):
+    """Read the child's events until this stage."""
+    for line in iter(child.stdout.readline, ""):
+        if json.loads(line).get("stage") == stage:
+            return
+    pytest.fail(f"no {stage}: {child.stderr.read()}")
+
+
+def is_one_sentence(text):
+    return text.count("\n") == 1 and text.startswith("medinpaint: ") and text.endswith(".\n")
+
+
+# --- killed and cancelled
+
+
+@posix
+@pytest.mark.parametrize(
+    ("name", "stage"),  # test_cli.py has two more
+    [("SIGTERM", "reading"), ("SIGKILL", "optimising"), ("SIGINT", "blending")],
+)
+def test_a_run_that_is_killed_at_work_leaves_all_as_it_was(folder, name, stage):
+    before = content(folder)
+    with start(folder, REAL, *OPTIONS, *FILES) as child:
+        wait_for(child, stage)
+        child.send_signal(getattr(signal, name))
+        error = child.communicate(timeout=100)[1]
+    assert (child.returncode, error) == (-signal.SIGKILL if name == "SIGKILL" else 130, "")
+    assert content(folder) == before
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_run_that_is_told_to_end_as_it_writes_leaves_all_as_it_was(folder, name):
+    before = content(folder)
+    with start(folder, HELD, *FILES, "--progress", "json") as child:
+        wait_for(child, "writing")
+        assert len(content(folder)) == len(before) + 1
+        child.send_signal(getattr(signal, name))
+        error = child.communicate(timeout=100)[1]
+    assert (child.returncode, error) == (130, "")
+    assert content(folder) == before
+
+
+@posix
+def test_a_run_that_is_killed_as_it_writes_leaves_one_hidden_file_and_the_earlier_results(folder):
+    """Nobody is left to remove that file; no program takes it for a result, and the next run is not disturbed."""
+    before = content(folder)
+    with start(folder, HELD, *FILES, "--progress", "json") as child:
+        wait_for(child, "writing")
+        child.kill()
+        child.communicate(timeout=100)
+    after = content(folder)
+    (left,) = after.keys() - before.keys()
+    assert left.startswith(".")
+    assert {name: after[name] for name in before} == before
+    with start(folder, FAST) as child:
+        assert child.wait(100) == 0
+    assert content(folder).keys() - {left} == before.keys()
+    assert len((folder / "result.nii.gz").read_bytes()) > 100_000
+
+
+@pytest.mark.usefixtures("aligned")
+@pytest.mark.parametrize("at", ["reading", "aligning", "optimising", "blending", "done"])
+def test_a_cancelled_run_leaves_no_file_and_no_thread(folder, at):
+    class Stopping(Console):
+        def progress(self, fraction, stage, message):
+            if stage == at:
+                raise Cancelled
+
+    before, threads = content(folder), threading.enumerate()
+    paths = [folder / name for name in ("scan.nii.gz", "mask.nii.gz")]
+    with pytest.raises(Cancelled):
+        run_files(*paths, Outputs(folder / "result.nii.gz"), QUICK, Stopping())
+    assert content(folder) == before
+    assert threading.enumerate() == threads
+
+
+# --- nowhere to write
+
+
+@posix
+@pytest.mark.parametrize("limit", [50, 5_000, 200_000])
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_all_as_it_was(folder, limit):
+    """No file may grow beyond the limit, which the system refuses as it does on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = content(folder)
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    with start(folder, FAST, *FILES, preexec_fn=limited) as child:
+        out, error = child.communicate(timeout=100)
+    assert (child.returncode, out) == (2, "")
+    error = "".join(line for line in error.splitlines(keepends=True) if "ERROR: NWAD" not in line)  # niftilib's own
+    assert is_one_sentence(error)
+    assert "free disk space" in error
+    assert content(folder) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a folder that not even root writes to")
+def test_a_folder_that_nobody_writes_to_is_refused_before_the_work(folder, capfd):
+    arguments = ["run", str(folder / "scan.nii.gz"), str(folder / "mask.nii.gz"), "/proc/self/result.nii.gz"]
+    assert main([*arguments, "--progress", "json"]) == 2
+    out, error = capfd.readouterr()
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["error"]
+    assert is_one_sentence(error)
+    assert "cannot be written to" in error
+
+
+class Meddling(Console):
+    """Does something to the files once they were read."""
+
+    def __init__(self, meddle):
+        super().__init__()
+        self.meddle = meddle
+
+    def progress(self, fraction, stage, message):
+        if stage == "aligning" and self.meddle:
+            self.meddle()
+            self.meddle = None
+
+
+@pytest.mark.usefixtures("aligned")
+@posix
+def test_a_folder_that_went_during_the_run_is_told(folder):
+    target = folder / "results"
+    target.mkdir()
+    with pytest.raises(InputError, match=r"^'result.nii.gz' could not be written: .*another folder\.$"):
+        run_files(
+            folder / "scan.nii.gz",
+            folder / "mask.nii.gz",
+            Outputs(target / "result.nii.gz"),
+            QUICK,
+            Meddling(target.rmdir),
+        )
+    assert not target.exists()
+
+
+# --- others at the same files
+
+
+@pytest.mark.usefixtures("aligned")
+def test_inputs_that_go_or_change_during_the_run_have_no_say_in_its_result(folder, reference, monkeypatch):
+    """The clock is set back meanwhile, too."""
+
+    def meddle():
+        (folder / "mask.nii.gz").unlink()
+        os.replace(folder / "f.png", folder / "scan.nii.gz")
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    paths = (folder / name for name in ("scan.nii.gz", "mask.nii.gz"))
+    began = time.perf_counter()
+    result = run_files(*paths, Outputs(folder / "result.nii.gz"), QUICK, Meddling(meddle))
+    took = time.perf_counter() - began
+    assert (folder / "result.nii.gz").read_bytes() == reference
+    seconds = result.report["seconds"]
+    assert all(0 <= spent < took for spent in seconds.values())
+
+
+def test_of_two_runs_with_one_output_either_result_is_there_whole_at_any_time(folder):
+    loop = f"{FAST}\nonce = main\ndef main():\n    return max(once() for _ in range(5))"
+    with start(folder, FAST, "--seed", "1") as first:
+        assert first.wait(100) == 0
+    one = (folder / "result.nii.gz").read_bytes()
+    with start(folder, FAST, "--seed", "2") as second:
+        assert second.wait(100) == 0
+    two = (folder / "result.nii.gz").read_bytes()
+    seen, before = [], content(folder).keys()
+    with start(folder, loop, "--seed", "1") as first, start(folder, loop, "--seed", "2") as second:
+        while first.poll() is None or second.poll() is None:
+            seen.append((folder / "result.nii.gz").read_bytes())
+            time.sleep(0.002)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert set(seen) == {one, two}
+    assert one != two
+    assert content(folder).keys() == before
+
+
+# --- other surroundings
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory):
+    """A locale with a decimal comma, as a folder for LOCPATH."""
+    folder = tmp_path_factory.mktemp("locales")
+    if not shutil.which("localedef"):
+        pytest.skip("no localedef")
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", folder / "de_DE.UTF-8"], capture_output=True)
+    if made.returncode:
+        pytest.skip("no sources of locales")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+def test_a_decimal_comma_and_another_time_zone_change_nothing(folder, german, suffix):
+    environment = {**os.environ, "LOCPATH": str(german), "LC_ALL": "de_DE.UTF-8", "TZ": "Pacific/Kiritimati"}
+    with start(folder, FAST, output=f"out{suffix}", env=environment) as child:
+        _, error = child.communicate(timeout=100)
+    assert (child.returncode, error) == (0, "")
+    got, wanted = (read_image(folder / name) for name in (f"out{suffix}", "scan.nii.gz"))
+    assert same_grid(got, wanted)
+    np.testing.assert_array_equal(*map(sitk.GetArrayFromImage, (got, wanted)))
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_spoil_a_run(folder):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with start(folder, FAST, output="gefüllt.nii.gz", env=environment) as child:
+        out, error = child.communicate(timeout=100)
+    assert (child.returncode, error) == (0, "")
+    assert out.endswith("llt.nii.gz: 1 ml in 1 lesions filled, 1 s\n")
+
+
+# --- memory
+
+
+@pytest.mark.parametrize("at", ["_start", "step", "found"])
+def test_a_device_that_fills_at_any_point_of_the_search_changes_the_result_by_its_batches_alone(case, monkeypatch, at):
+    """The CPU stands for the device: its search is that of one with smaller batches from the start."""
+    monkeypatch.setattr(latent, "release", lambda device: None)
+    real, calls = getattr(latent._Descent, at), []
+
+    def full(descent, *arguments):
+        calls.append(descent.chunk)
+        if descent.chunk > SMALL_CHUNK and len(calls) == (2 if at == "step" else 1):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(descent, *arguments)
+
+    monkeypatch.setattr(latent._Descent, at, full)
+    network, count = find_model(QUICK.model).network(torch.device("cpu")), case.template.image.GetSize()[2]
+    silent = lambda done, message: None  # noqa: E731
+    made, device, (warning,) = search_with_fallback(network, torch.device("cpu:0"), case.slices, count, QUICK, silent)
+    assert (device, calls[-1]) == ("cpu:0", SMALL_CHUNK)
+    assert "in batches of 8 slices" in warning
+    wanted = latent.search(network, case.slices, count, QUICK, silent, SMALL_CHUNK)
+    assert made.slices.tobytes() == wanted.slices.tobytes()
+    assert made.losses.tobytes() == wanted.losses.tobytes()
+
+
+@pytest.mark.parametrize("stage", ["read_image", "checked_input", "draw_figure"])
+def test_a_lack_of_memory_beside_the_search_is_told_in_one_sentence_too(folder, monkeypatch, capfd, stage):
+    before = content(folder)
+    monkeypatch.setattr(outputs, "inpaint", lambda scan, *_: outputs.Result(scan, scan, None, {"warnings": []}))
+    monkeypatch.setattr(outputs, stage, lambda *_: np.zeros(10**14))
+    arguments = (str(folder / name) for name in ("scan.nii.gz", "mask.nii.gz", "result.nii.gz"))
+    assert main(["run", *arguments, "--figure", str(folder / "f.png"), "--progress", "none"]) == 2
+    error = capfd.readouterr().err
+    assert is_one_sentence(error)
+    assert "not enough memory" in error
+    assert content(folder) == before
