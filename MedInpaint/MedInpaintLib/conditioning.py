@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import linalg, ndimage
+from scipy import ndimage
+from torch import Tensor
 
 from .slices import Slices
 
@@ -26,11 +28,14 @@ MOST = 2500  # known pixels; of more, those are taken with a likelihood that fal
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels: of what no brain of the model shows
 NOISE = 0.05  # intensity, of a known pixel
 MARGIN = 2  # pixels: holes closer than twice this are one; what is unknown so close to a hole is filled too
-BATCH = 2000  # unknown pixels at once; bounds memory at about 40 MB
+BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
 
 
 def conditioned(
-    generated: NDArray[np.float32], slices: Slices, components: Callable[[int], NDArray[np.float32]]
+    generated: NDArray[np.float32],
+    slices: Slices,
+    components: Callable[[int], NDArray[np.float32]],
+    device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Generated slices that agree with their surroundings, and how sure they are.
 
@@ -38,6 +43,7 @@ def conditioned(
         generated: float32 (n, h, w), G(z) as it lies in the scan.
         slices: the scan's.
         components: gives a slice's (k, h, w), of which the covariance of two pixels is the scalar product.
+        device: where to solve for the mean, a torch device.
 
     Returns two float32 (n, h, w). The first is in the hole the conditional mean, on the known pixels near it the scan
     itself, so that a blending finds the gradient across the border, and elsewhere what was generated. The second is
@@ -68,38 +74,34 @@ def conditioned(
             likelihood = 1 / distance[tuple(known.T)]
             chosen = random.choice(len(known), MOST, replace=False, p=likelihood / likelihood.sum())
             known = known[np.sort(chosen)]
-        unknown_values, known_values = (values[row[tuple(places.T)]] for places in (unknown, known))
-        mean, explained = _conditional(unknown, unknown_values, known, known_values, left[tuple(known.T)])
-        result[tuple(unknown.T)] += mean
-        variance[tuple(unknown.T)] -= explained
+        given = unknown, values[row[tuple(unknown.T)]], known, values[row[tuple(known.T)]], left[tuple(known.T)]
+        mean, explained = _conditional(*(torch.as_tensor(x, dtype=torch.float32, device=device) for x in given))
+        result[tuple(unknown.T)] += mean.cpu().numpy()
+        variance[tuple(unknown.T)] -= explained.cpu().numpy()
     return result.astype(np.float32), np.sqrt(np.maximum(variance, 0))
 
 
 def _conditional(
-    unknown: NDArray[np.intp],
-    unknown_values: NDArray[np.float32],
-    known: NDArray[np.intp],
-    known_values: NDArray[np.float32],
-    left: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The field's mean at unknown places (m, 3), given what it is at known ones (p, 3), and the variance that this
-    takes away, both (m,)."""
-
-    def covariance(a, a_values, b, b_values):
-        squared = ((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * (a @ b.T)).astype(np.float32)
-        near = np.exp(np.maximum(-squared / (2 * REACH**2), -16))
-        detail = np.exp(np.maximum(-squared / (2 * DETAIL_REACH**2), -16))
-        return a_values @ b_values.T * near + DETAIL**2 * detail
-
-    joint = covariance(known, known_values, known, known_values)
-    joint[np.diag_indices_from(joint)] += NOISE**2
-    factor = linalg.cholesky(joint, lower=True, overwrite_a=True, check_finite=False)
-    shares = linalg.cho_solve((factor, True), left, check_finite=False)
+    unknown: Tensor, unknown_values: Tensor, known: Tensor, known_values: Tensor, left: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The field's mean at unknown places (m, 3), given what is `left` (p,) at known ones (p, 3), and the variance that
+    this takes away, both (m,). The values are the components at those places, (m, k) and (p, k)."""
+    joint = _covariance(known, known_values, known, known_values)
+    joint.diagonal().add_(NOISE**2)
+    factor = torch.linalg.cholesky(joint)
+    shares = torch.cholesky_solve(left[:, None], factor)[:, 0]
     means, explained = [], []
-    for start in range(0, len(unknown), BATCH):
-        part = slice(start, start + BATCH)
-        cross = covariance(unknown[part], unknown_values[part], known, known_values)
+    for part, part_values in zip(unknown.split(BATCH), unknown_values.split(BATCH), strict=True):
+        cross = _covariance(part, part_values, known, known_values)
         means.append(cross @ shares)
-        whitened = linalg.solve_triangular(factor, cross.T, lower=True, overwrite_b=True, check_finite=False)
-        explained.append(np.square(whitened).sum(axis=0))
-    return np.concatenate(means), np.concatenate(explained)
+        explained.append(torch.linalg.solve_triangular(factor, cross.T, upper=False).square_().sum(dim=0))
+    return torch.cat(means), torch.cat(explained)
+
+
+def _covariance(places: Tensor, values: Tensor, others: Tensor, other_values: Tensor) -> Tensor:
+    """Of the field at places (m, 3) and others (p, 3) whose components are (m, k) and (p, k): (m, p)."""
+    squared = ((places**2).sum(1)[:, None] + (others**2).sum(1)).addmm_(places, others.T, alpha=-2)
+    # Far apart, a covariance of e^-16 stands for less: numbers too small for a float's exponent are slow.
+    near = (squared / (-2 * REACH**2)).clamp_(min=-16).exp_()
+    detail = (squared / (-2 * DETAIL_REACH**2)).clamp_(min=-16).exp_()
+    return (values @ other_values.T).mul_(near).add_(detail, alpha=DETAIL**2)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .adam import Adam
 from .conditioning import conditioned
 from .context import context_weights
 from .deformation import Deformation, roughness
@@ -66,7 +66,7 @@ def choose_device(name: str) -> torch.device:
 
 def release(device: torch.device) -> None:
     """Give back what a search that failed has held of a CUDA or MPS device's memory."""
-    gc.collect()  # the optimiser and its schedule hold each other, and the variables
+    gc.collect()
     getattr(torch, device.type).empty_cache()
 
 
@@ -139,17 +139,18 @@ class _Descent:
         *_, height, width = self.image.shape
         self.deformation = Deformation(slices.heights, (height, width), self.device)
         self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
-        groups: list[dict[str, Any]] = [
-            {"params": [self.u]},
-            {"params": [self.gain, self.offset], "lr": 0.1 * LEARNING_RATE},
-            {"params": [self.knots], "lr": KNOT_RATE},
-        ]
-        self.optimiser = torch.optim.Adam(groups, lr=LEARNING_RATE)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, max(settings.iterations, 1))
+        self.adam = Adam(
+            [
+                (self.u, LEARNING_RATE),
+                (self.gain, 0.1 * LEARNING_RATE),
+                (self.offset, 0.1 * LEARNING_RATE),
+                (self.knots, KNOT_RATE),
+            ],
+            max(settings.iterations, 1),
+        )
 
     def step(self) -> Tensor:
         """One step of Adam; returns the loss before it."""
-        self.optimiser.zero_grad(set_to_none=True)
         roots = self._latents()
         # Of their own, to gather the decoder's gradient chunk by chunk.
         z, displacement = leaves = tuple(root.detach().requires_grad_() for root in roots)
@@ -162,8 +163,7 @@ class _Descent:
         if self.prior_weight:
             prior = prior + self._prior_loss(roots[0])
         torch.autograd.backward([*roots, prior], [*(leaf.grad for leaf in leaves), None])
-        self.optimiser.step()
-        self.schedule.step()
+        self.adam.step()
         with torch.no_grad():
             self.u.clamp_(-self.network.bound, self.network.bound)
         return total + prior.detach()
@@ -189,7 +189,8 @@ class _Descent:
         made, sd = (total[:, 0] / self.averaged).cpu().numpy(), None
         if self.conditioning:
             bent = displacement[order[0] * n : (order[0] + 1) * n]
-            made, sd = conditioned(made, self.slices, lambda index: self._components(bent, index))
+            device = self.device if self.device.type == "cuda" else "cpu"  # others lack some of the linear algebra
+            made, sd = conditioned(made, self.slices, lambda index: self._components(bent, index), device)
         return Generated(
             made,
             sd,

@@ -14,6 +14,8 @@ ROOT = PACKAGE.parent
 FILES = sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")])
 AT_LOAD = {  # library: the files that may import it when they are loaded
     "torch": {
+        "adam.py",
+        "conditioning.py",
         "latent.py",
         "deformation.py",
         "networks.py",
