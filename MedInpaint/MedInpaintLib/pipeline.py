@@ -121,20 +121,16 @@ def inpaint(
     progress(0.85, "blending", "blending the generated tissue into the scan")
     source, valid = to_scan(case.scan, generated.slices, case.slices, case.alignment, case.template)
     filled = finished(case, source, valid, settings)
-    result = with_voxels(case.scan, filled, case.hole)
-    source *= valid
-    shown = like(image, source)
-    del source, valid  # of the scan's size, as are those that follow
+    result = with_voxels(image, filled, case.hole)
     sd = None if generated.sd is None else uncertainty(case, generated.sd)
     clock.lap("blending")
     report = run_report(case, generated, filled, sd, model, settings, searched_on, clock.seconds, warnings)
+    del case  # it holds arrays of the scan's size, as those are that follow
+    source *= valid
+    shown = like(image, source)
+    del source, valid
     progress(1.0, "done", "finished")
-    return Result(
-        result,
-        shown,
-        None if sd is None else like(image, sd),
-        report,
-    )
+    return Result(result, shown, None if sd is None else like(image, sd), report)
 
 
 def prepare_case(
@@ -239,7 +235,11 @@ def suspect_rim(case: Case, source: np.ndarray) -> np.ndarray:
 
 def uncertainty(case: Case, sd: np.ndarray) -> np.ndarray:
     """The fill's standard deviation on the scan's grid, float32 (z, y, x), from that of the slices."""
-    return np.where(case.hole, sd_to_scan(case.scan, sd, case.slices, case.alignment, case.template), 0)
+    box = box_round(case.hole, 0)
+    near = case.within(box)
+    result = np.zeros(case.hole.shape, np.float32)
+    result[box] = near.hole * sd_to_scan(near.scan, sd, near.slices, near.alignment, near.template)
+    return result
 
 
 class Clock:

@@ -169,8 +169,9 @@ def _statistics(values: np.ndarray) -> dict[str, float | None]:
     names = ("median", "mean", "sd", "percentile_99_5")
     if not values.size:
         return dict.fromkeys(names)
-    values = values.astype(np.float64)
-    measured = (np.median(values), values.mean(), values.std(), np.percentile(values, 99.5))
+    with np.errstate(over="ignore"):  # of intensities near the largest float32: entered as null
+        median, high = np.percentile(values, (50, 99.5))
+    measured = median, values.mean(dtype=np.float64), values.std(dtype=np.float64), high
     return dict(zip(names, map(_number, measured), strict=True))
 
 
