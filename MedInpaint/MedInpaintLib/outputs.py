@@ -93,7 +93,7 @@ def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, con
             raise InputError(f"'{path.name}' does not exist: check the path.")
     outputs.check((image, mask))
     scan, lesion = read_image(image), read_image(mask)
-    _, hole = checked_input(scan, lesion, settings.label, settings.grow)
+    hole = checked_input(scan, lesion, settings.label, settings.grow)[1]
     find_model(settings.model)
     from .latent import choose_device  # loads torch: what needs none of it was checked before
 
