@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +17,7 @@ from .errors import Cancelled, InputError
 from .settings import BLENDINGS, DEVICES, Settings
 
 DONE, WRONG_INPUT, CANCELLED = 0, 2, 130
+ENDS = signal.SIGINT, signal.SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         console.error(str(error))
         return WRONG_INPUT
-    except (Cancelled, KeyboardInterrupt):
+    except (Cancelled, KeyboardInterrupt, BrokenPipeError):  # the last: whoever read the progress is gone
         return CANCELLED
     finally:
         console.close()
@@ -40,12 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and a polite request to end raise KeyboardInterrupt, so that temporary files go."""
+    """Let Ctrl-C and a polite request to end raise KeyboardInterrupt, once, so that temporary files go in peace."""
 
     def interrupt(number: int, frame: object) -> NoReturn:
+        for each in ENDS:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, interrupt) for number in ENDS}
     try:
         yield
     finally:
@@ -168,11 +171,14 @@ def _run(args: argparse.Namespace, console: Console) -> None:
 
     outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
     result = run_files(args.image, args.mask, outputs, settings, console)
-    console.event("done", output=str(args.output))
-    if args.progress == "bar":
-        console.close()
-        lesion, seconds = result.report["lesion"], result.report["seconds"]["total"]
-        print(f"{args.output.name}: {lesion['volume_ml']:.3g} ml in {lesion['count']} lesions filled, {seconds:.0f} s")
+    lesion, seconds = result.report["lesion"], result.report["seconds"]["total"]
+    with suppress(BrokenPipeError):  # it is done, whether anybody hears of it or not
+        console.event("done", output=str(args.output))
+        if args.progress == "bar":
+            console.close()
+            print(
+                f"{args.output.name}: {lesion['volume_ml']:.3g} ml in {lesion['count']} lesions filled, {seconds:.0f} s"
+            )
 
 
 def _demo(args: argparse.Namespace, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -25,7 +26,7 @@ class Console:
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
         self._json = mode == "json"
-        self._bar = mode == "bar" and sys.stderr.isatty()
+        self._bar = mode == "bar" and sys.stderr is not None and sys.stderr.isatty()
 
     def progress(self, fraction: float, stage: str, message: str) -> None:
         """How far the run is: fraction from 0 to 1, the stage and what it is at."""
@@ -52,14 +53,20 @@ class Console:
         self._say(f"medinpaint: {message}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and send off what was said, if anybody listens still."""
         if self._bar:
             sys.stderr.write(ERASE_LINE)
             sys.stderr.flush()
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:  # Python would try again, and complain, as it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _say(self, line: str) -> None:
         self.close()
-        print(line, file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            print(line, file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import os
 import tempfile
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ FARTHEST = 1e6  # mm from the origin of space
 FLATTEST = 1e-3  # volume between the axes' unit vectors
 SENSELESS = "states a voxel size, position or orientation that no scan has: export it again from its source."
 PART = 2**20  # bytes read at once
+STALE = 3600  # seconds after which a temporary file is nobody's any more
 
 
 @enough_memory()
@@ -228,15 +231,20 @@ def check_writable(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES)
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a hidden temporary path beside the target, of the same type; it takes the target's place on success.
 
-    On any failure, a keyboard interrupt included, the temporary file goes and an earlier target stays as it was.
+    On any failure, a keyboard interrupt included, the temporary file goes and an earlier target stays as it was. What a
+    process that was killed has left of this target goes after an hour, when it is written again.
 
     Raises:
         InputError: the operating system refused to write or to rename.
     """
     path = Path(path)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else f".{path.name.lower().rpartition('.')[2]}"
-    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    stem = f".medinpaint-{hashlib.sha256(path.name.encode()).hexdigest()[:16]}-"  # no longer than a name may be
+    temporary = path.with_name(f"{stem}{uuid.uuid4().hex}{suffix}")
     try:
+        for left in path.parent.glob(f"{stem}*"):
+            if left.stat().st_mtime < time.time() - STALE:
+                left.unlink(missing_ok=True)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -271,6 +279,8 @@ def write_exactly(image: sitk.Image, path: Path, name: str) -> None:
             sitk.WriteImage(image, str(path), useCompression=True)
         back = _read_file(path)
     except (RuntimeError, EOFError, zlib.error) as error:
+        if out_of_memory(error):
+            raise
         raise OSError(str(error)) from error
     if not _identical(back, image):
         raise InputError(

@@ -42,7 +42,7 @@ class Outputs:
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Raise InputError unless every file can be written and none takes the place of an input or another."""
-        taken = {path.resolve() for path in inputs}
+        taken = {os.path.realpath(path) for path in inputs}
         for path, suffixes in (
             (self.image, IMAGE_SUFFIXES),
             (self.generated, IMAGE_SUFFIXES),
@@ -53,9 +53,9 @@ class Outputs:
             if path is None:
                 continue
             check_writable(path, suffixes)
-            if path.resolve() in taken:
+            if os.path.realpath(path) in taken:
                 raise InputError(f"'{path.name}' is already an input or another output: choose another name for it.")
-            taken.add(path.resolve())
+            taken.add(os.path.realpath(path))
         if self.figure:
             check_matplotlib()
 

@@ -19,7 +19,7 @@ from MedInpaintLib.cli import main
 from MedInpaintLib.console import Console
 from MedInpaintLib.errors import Cancelled, InputError
 from MedInpaintLib.fallback import SMALL_CHUNK, search_with_fallback
-from MedInpaintLib.files import read_image
+from MedInpaintLib.files import STALE, read_image
 from MedInpaintLib.image import same_grid
 from MedInpaintLib.models import find_model
 from MedInpaintLib.outputs import Outputs, run_files
@@ -57,6 +57,18 @@ def write(image, path, **options):
     time.sleep(60)
 
 files.sitk.WriteImage = write
+"""
+# The command that stays in one stage of the work.
+STUCK = f"""{FAST}
+STAGE = sys.argv.pop(1)
+
+def inpaint(scan, mask, settings, progress):
+    for stage in ("reading", "aligning", "optimising", "blending"):
+        progress(0.5, stage, "at work")
+        if stage == STAGE:
+            time.sleep(60)
+
+outputs.inpaint = inpaint
 """
 FILES = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz"]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX")
@@ -102,9 +114,9 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def start(folder, code, *options, output="result.nii.gz", **more):
-    """`medinpaint run` in a child process, in which this code has run before."""
-    command = [sys.executable, "-c", f"{code}\nimport sys\nsys.exit(main())"]
+def start(folder, code, *options, output="result.nii.gz", first=(), **more):
+    """`medinpaint run` in a child process, in which this code has run before; `first` are arguments for that."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nsys.exit(main())", *first]
     command += ["run", "scan.nii.gz", "mask.nii.gz", output, *options]
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", **more
@@ -127,8 +139,21 @@ def is_one_sentence(text):
 
 
 @posix
+@pytest.mark.parametrize("stage", ["reading", "aligning", "optimising", "blending"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_run_that_is_killed_at_any_stage_leaves_all_as_it_was(folder, name, stage):
+    before = content(folder)
+    with start(folder, STUCK, *FILES, "--progress", "json", first=[stage]) as child:
+        wait_for(child, stage)
+        child.send_signal(getattr(signal, name))
+        error = child.communicate(timeout=30)[1]
+    assert (child.returncode, error) == (-signal.SIGKILL if name == "SIGKILL" else 130, "")
+    assert content(folder) == before
+
+
+@posix
 @pytest.mark.parametrize(
-    ("name", "stage"),  # test_cli.py has two more
+    ("name", "stage"),  # the real work, much of it in libraries' own code; test_cli.py has two more
     [("SIGTERM", "reading"), ("SIGKILL", "optimising"), ("SIGINT", "blending")],
 )
 def test_a_run_that_is_killed_at_work_leaves_all_as_it_was(folder, name, stage):
@@ -155,8 +180,47 @@ def test_a_run_that_is_told_to_end_as_it_writes_leaves_all_as_it_was(folder, nam
 
 
 @posix
+def test_whoever_presses_ctrl_c_twice_leaves_all_as_it_was_too(folder):
+    """The second comes while the first one's files are removed."""
+    slow = f"{HELD}\nreal_unlink = files.Path.unlink\ndef unlink(path, **options):\n    print('{{}}', flush=True)\n"
+    slow += "    time.sleep(1)\n    real_unlink(path, **options)\nfiles.Path.unlink = unlink"
+    before = content(folder)
+    with start(folder, slow, "--progress", "json") as child:
+        wait_for(child, "writing")
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "{}\n"
+        child.send_signal(signal.SIGINT)
+        error = child.communicate(timeout=30)[1]
+    assert (child.returncode, error) == (130, "")
+    assert content(folder) == before
+
+
+@posix
+@pytest.mark.parametrize(("progress", "code"), [("bar", 0), ("json", 130)])
+def test_a_reader_that_goes_ends_the_work_that_it_was_told_of_and_spoils_no_other(folder, progress, code):
+    before = content(folder)
+    with start(folder, FAST, "--progress", progress) as child:
+        child.stdout.close()
+        error = child.stderr.read()
+        assert (child.wait(30), error) == (code, "")
+    assert (content(folder) == before) == (code == 130)
+    assert len(content(folder)) == len(before)
+
+
+@posix
+def test_nobody_need_listen(folder):
+    line = [sys.executable, "-c", f"{FAST}\nsys.exit(main())", "run", "scan.nii.gz", "mask.nii.gz", "result.nii.gz"]
+    closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *line]
+    assert subprocess.run(closed, cwd=folder, timeout=30).returncode == 0
+    assert same_grid(read_image(folder / "result.nii.gz"), read_image(folder / "scan.nii.gz"))
+
+
+@posix
 def test_a_run_that_is_killed_as_it_writes_leaves_one_hidden_file_and_the_earlier_results(folder):
-    """Nobody is left to remove that file; no program takes it for a result, and the next run is not disturbed."""
+    """Nobody is left to remove that file; no program takes it for a result, and the next run is not disturbed.
+
+    Once it is an hour old, the next run with the same output removes it.
+    """
     before = content(folder)
     with start(folder, HELD, *FILES, "--progress", "json") as child:
         wait_for(child, "writing")
@@ -168,8 +232,15 @@ def test_a_run_that_is_killed_as_it_writes_leaves_one_hidden_file_and_the_earlie
     assert {name: after[name] for name in before} == before
     with start(folder, FAST) as child:
         assert child.wait(100) == 0
-    assert content(folder).keys() - {left} == before.keys()
+    assert content(folder).keys() - {left} == before.keys()  # it may be another's who is still at work
     assert len((folder / "result.nii.gz").read_bytes()) > 100_000
+    os.utime(folder / left, times=(time.time() - 2 * STALE,) * 2)
+    with start(folder, FAST, output="other.nii.gz") as child:
+        assert child.wait(100) == 0
+    assert (folder / left).exists()
+    with start(folder, FAST) as child:
+        assert child.wait(100) == 0
+    assert content(folder).keys() == before.keys() | {"other.nii.gz"}
 
 
 @pytest.mark.usefixtures("aligned")
@@ -210,6 +281,27 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_all_as_it_was(folder, li
     assert content(folder) == before
 
 
+@posix
+def test_a_disk_that_is_really_full_is_told_in_one_sentence_and_leaves_all_as_it_was(folder):
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", disk], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("only an administrator can add a small disk")
+    try:
+        (disk / "result.nii.gz").write_text("earlier")
+        with start(folder, FAST, output="disk/result.nii.gz") as child:
+            out, error = child.communicate(timeout=30)
+        assert (child.returncode, out) == (2, "")
+        assert is_one_sentence("".join(line for line in error.splitlines(keepends=True) if "ERROR: NWAD" not in line))
+        assert "free disk space" in error
+        assert content(disk) == {"result.nii.gz": b"earlier"}
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a folder that not even root writes to")
 def test_a_folder_that_nobody_writes_to_is_refused_before_the_work(folder, capfd):
     arguments = ["run", str(folder / "scan.nii.gz"), str(folder / "mask.nii.gz"), "/proc/self/result.nii.gz"]
@@ -247,6 +339,21 @@ def test_a_folder_that_went_during_the_run_is_told(folder):
             Meddling(target.rmdir),
         )
     assert not target.exists()
+
+
+@posix
+def test_links_that_lead_nowhere_are_no_obstacle_as_outputs_and_a_sentence_as_inputs(folder):
+    for name in ("loop.nii.gz", "loop.json"):
+        (folder / name).symlink_to(name)
+    with start(folder, FAST, "--report", "loop.json", output="loop.nii.gz") as child:
+        assert child.wait(30) == 0
+    assert same_grid(read_image(folder / "loop.nii.gz"), read_image(folder / "scan.nii.gz"))
+    (folder / "mask.nii.gz").unlink()
+    (folder / "mask.nii.gz").symlink_to("mask.nii.gz")
+    with start(folder, FAST, output="loop.nii.gz") as child:
+        error = child.communicate(timeout=30)[1]
+    assert child.returncode == 2
+    assert is_one_sentence(error)
 
 
 # --- others at the same files
