@@ -171,14 +171,13 @@ def _run(args: argparse.Namespace, console: Console) -> None:
 
     outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
     result = run_files(args.image, args.mask, outputs, settings, console)
-    lesion, seconds = result.report["lesion"], result.report["seconds"]["total"]
     with suppress(BrokenPipeError):  # it is done, whether anybody hears of it or not
         console.event("done", output=str(args.output))
         if args.progress == "bar":
             console.close()
-            print(
-                f"{args.output.name}: {lesion['volume_ml']:.3g} ml in {lesion['count']} lesions filled, {seconds:.0f} s"
-            )
+            volume, count = (result.report["lesion"][key] for key in ("volume_ml", "count"))
+            seconds = result.report["seconds"]["total"]
+            print(f"{args.output.name}: {volume:.3g} ml in {count} lesions filled, {seconds:.0f} s")
 
 
 def _demo(args: argparse.Namespace, console: Console) -> None:

@@ -354,10 +354,12 @@ class Answer:
 def judge(case: Hostile, small: Path) -> str:
     """Run the command on a case. Returns "filled" or the sentence; raises Failure if it answered in a wrong way."""
     with tempfile.TemporaryDirectory() as top:
-        folder = Path(top) / case.folder
-        folder.mkdir()
+        made, folder = Path(top) / "made", Path(top) / case.folder
+        made.mkdir()
         with _caught():
-            scan, mask = write(case, small, folder)
+            written = write(case, small, made)  # ITK would not survive some of the folders' names
+        made.rename(folder)
+        scan, mask = (folder / path.name for path in written)
         output = Path(os.path.join(folder, "out", case.output))
         (folder / "out").mkdir()
         before = _contents(folder)
