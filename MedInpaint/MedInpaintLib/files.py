@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import locale
 import math
 import os
 import tempfile
@@ -11,7 +12,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Literal
@@ -74,9 +75,11 @@ def read_image(path: str | Path) -> sitk.Image:
 def _check_name(path: Path) -> None:
     """Raise InputError for a path that is no text, of which SimpleITK would end the whole process."""
     try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"The path {str(path)!a} is no valid text (UTF-8): rename the file or folder.") from error
+        valid = b"\0" not in str(path).encode()
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise InputError(f"The path {str(path)!a} is no valid text (UTF-8): rename the file or folder.")
 
 
 def _check_geometry(image: sitk.Image, name: str) -> None:
@@ -162,6 +165,9 @@ def _check_nifti(path: Path) -> None:
     numbers = np.frombuffer(header, f"{order}f4", 18, 256)
     used = np.concatenate([numbers[:6] if quaternion else [], numbers[6:] if matrix else []])
     sides = np.frombuffer(header, f"{order}f4", 3, 80)
+    count, *lengths = np.frombuffer(header, f"{order}i2", 8, 40).tolist()
+    if not (0 < count < 8 and min(lengths[:count]) > 0):
+        raise ValueError("an axis has no length")  # of which niftilib would complain aloud
     if not (np.isfinite(used).all() and np.isfinite(sides).all()):
         raise InputError(f"'{path.name}' {SENSELESS}")
 
@@ -239,12 +245,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else f".{path.name.lower().rpartition('.')[2]}"
-    stem = f".medinpaint-{hashlib.sha256(path.name.encode()).hexdigest()[:16]}-"  # no longer than a name may be
+    stem = f".medinpaint-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"  # no longer than a name may be
     temporary = path.with_name(f"{stem}{uuid.uuid4().hex}{suffix}")
     try:
         for left in path.parent.glob(f"{stem}*"):
-            if left.stat().st_mtime < time.time() - STALE:
-                left.unlink(missing_ok=True)
+            with suppress(OSError):  # another run may be quicker, or it may be another user's
+                if left.stat().st_mtime < time.time() - STALE:
+                    left.unlink()
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -253,11 +260,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@enough_memory()
 def write_image(image: sitk.Image, path: str | Path) -> None:
     """Write a volume, replacing an earlier file only once the new one was read back and found identical.
 
     Raises:
-        InputError: the path cannot be written to, or its format cannot hold this volume's type or geometry.
+        InputError: the path cannot be written to, its format cannot hold this volume's type or geometry, or memory does
+            not suffice.
     """
     path = check_writable(path)
     with replacing(path) as temporary:
@@ -271,6 +280,7 @@ def write_exactly(image: sitk.Image, path: Path, name: str) -> None:
 
     Raises:
         OSError: writing failed.
+        MemoryError, RuntimeError: memory does not suffice.
         InputError: the format cannot hold this volume's type or geometry.
     """
     check_volume(image, "The volume")
@@ -300,10 +310,16 @@ def _identical(a: sitk.Image, b: sitk.Image) -> bool:
 
 @contextmanager
 def _quiet_itk() -> Iterator[None]:
-    """Silence ITK's warnings: what matters in them is checked here, and said in one sentence."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    """Silence ITK's warnings: what matters in them is checked here, and said in one sentence.
+
+    Its NRRD reader and writer take the locale's decimal point, and would read a voxel of 1.5 mm as one of 1 mm under a
+    decimal comma, which Qt, for one, sets on start. A process has one locale: other threads see the change, too.
+    """
+    shown, numbers = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_NUMERIC)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    locale.setlocale(locale.LC_NUMERIC, "C")
     try:
         yield
     finally:
+        locale.setlocale(locale.LC_NUMERIC, numbers)
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +64,8 @@ class Outputs:
     def write(self, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
         """Write all files beside their targets, then rename them all, the filled scan last.
 
+        A request to end (SIGINT, SIGTERM) leaves all targets as they were, or comes too late and is ignored.
+
         Args:
             scan: the input.
             hole: bool (z, y, x), the voxels that were filled.
@@ -81,6 +85,20 @@ class Outputs:
                 stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
             if self.figure:
                 draw_figure(stack.enter_context(replacing(self.figure)), scan, hole, result)
+            with _undisturbed():
+                stack.close()  # renames them
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A moment in which a request to end comes too late: it is ignored, as what it would undo is done in part."""
+    ends = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 @enough_memory()

@@ -4,6 +4,8 @@ import gzip
 import os
 import struct
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import SimpleITK as sitk
 from MedInpaintLib import files
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation.memory import PeakMemory
-from MedInpaintLib.files import IMAGE_SUFFIXES, check_writable, read_image, replacing, write_image
+from MedInpaintLib.files import IMAGE_SUFFIXES, STALE, check_writable, read_image, replacing, write_image
 from MedInpaintLib.image import affine, check_scan, hole_on_grid, same_grid, with_voxels
 from synthetic import GEOMETRIES, HOLE, SCALAR_TYPES, SHAPE, bits, extremes, random_array, volume
 
@@ -192,6 +194,27 @@ def test_a_lack_of_memory_is_told_as_such(tmp_path, monkeypatch):
         read_image(tmp_path / "scan.nii")
 
 
+@pytest.mark.parametrize("words", ["Failed to allocate memory for image.", "std::bad_alloc"])
+def test_a_lack_of_memory_in_itk_is_told_as_such_and_no_file_called_damaged(tmp_path, monkeypatch, words):
+    def fail(*_, **__):
+        raise RuntimeError(f"Exception thrown in SimpleITK ImageFileReader_Execute: {words}")
+
+    path = tmp_path / "scan.nrrd"
+    write_image(volume(random_array()), path)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(files.sitk.ImageFileReader, "Execute", fail)
+        with pytest.raises(InputError, match="There is not enough memory for this scan"):
+            read_image(path)
+        with pytest.raises(InputError, match="There is not enough memory for this scan"):
+            write_image(volume(random_array()), path)  # which reads it back
+    monkeypatch.setattr(files.sitk, "WriteImage", fail)
+    with pytest.raises(InputError, match="There is not enough memory for this scan"):
+        write_image(volume(random_array()), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 NOT_VOLUMES = {
     "2 dimensions": sitk.GetImageFromArray(random_array()[0]),
     "single slice": sitk.GetImageFromArray(random_array()[:1]),
@@ -346,6 +369,48 @@ def test_replacing_swaps_in_the_new_file_only_at_the_end(tmp_path):
 def test_any_name_that_the_system_takes_can_be_written(tmp_path, name):
     write_image(volume(random_array()), tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["result.nii.gz", f"r.{'v' * 240}.nii", "résultat 脳.mha", "report.json"])
+def test_what_a_killed_run_left_goes_after_an_hour_and_nothing_else_does(tmp_path, name):
+    """One of less than an hour may be another run's that is still at work."""
+
+    def used(name):
+        with replacing(tmp_path / name) as temporary:
+            temporary.write_text("new")
+        return temporary
+
+    ages = {used(name): STALE + 60, used(name): STALE - 60, used("other.nii.gz"): STALE + 60}
+    ages[tmp_path / ".hidden.nii.gz"] = 1000 * STALE
+    for path, age in ages.items():
+        path.write_text("half")
+        os.utime(path, times=(time.time() - age,) * 2)
+    before = set(tmp_path.iterdir())
+    used(name)
+    assert before - set(tmp_path.iterdir()) == {next(iter(ages))}
+    assert (tmp_path / name).read_text() == "new"
+
+
+@pytest.mark.parametrize("at", ["stat", "unlink"])
+def test_what_another_run_removes_at_the_same_time_is_no_obstacle(tmp_path, monkeypatch, at):
+    real = getattr(Path, at)
+
+    def gone(path, **options):
+        if path.name.startswith("."):
+            raise FileNotFoundError(path)
+        return real(path, **options)
+
+    with replacing(tmp_path / "a.nii") as temporary:
+        temporary.write_text("first")
+        os.utime(temporary, times=(0, 0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, at, gone)
+            other = replacing(tmp_path / "a.nii")
+            path = other.__enter__()
+        path.write_text("second")
+        other.__exit__(None, None, None)
+        assert (tmp_path / "a.nii").read_text() == "second"
+    assert (tmp_path / "a.nii").read_text() == "first"
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
