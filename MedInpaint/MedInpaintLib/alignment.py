@@ -86,8 +86,6 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
     """
     moving, known = _shrink(scan, values, hole)
     extracted = is_brain_extracted(values, hole)
-    if min(moving.GetSize()) < 4:  # the smoothing filter's least
-        raise InputError("The scan is too thin to align with the model: give one of 15 mm or more along every axis.")
     try:
         transform = register(template, moving, known, extracted)
         if extracted and not _empty_around_brain(moving, template, transform):
@@ -243,6 +241,9 @@ def _shrink(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sit
     middle, bright = np.percentile(tissue, (50, 99.5), overwrite_input=True)
     del tissue
     factors = [max(1, round(WORKING_SPACING / spacing)) for spacing in scan.GetSpacing()]
+    # Smoothing asks for four voxels along every axis.
+    if any(length < 4 * factor for length, factor in zip(scan.GetSize(), factors, strict=True)):
+        raise InputError("The scan is too thin to align with the model: give one of 15 mm or more along every axis.")
 
     def shrunk(array):
         image = sitk.GetImageFromArray(array)

@@ -28,6 +28,7 @@ MOST = 2500  # known pixels; of more, those are taken with a likelihood that fal
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels: of what no brain of the model shows
 NOISE = 0.05  # intensity, of a known pixel
 MARGIN = 2  # pixels: holes closer than twice this are one; what is unknown so close to a hole is filled too
+FAR = 3 * REACH  # from the known pixels, where their say is below 1 %
 BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
 
 
@@ -56,46 +57,67 @@ def conditioned(
     variance = np.zeros(result.shape, np.float32)
     holes, _ = ndimage.label(ndimage.binary_dilation(slices.hole, iterations=MARGIN))
     left = slices.image - generated
-    near = ring | fill  # the only pixels whose components are held, bounding memory
-    values = np.concatenate([components(n)[:, here].T for n, here in enumerate(near) if here.any()])
+    told = fill & (ndimage.distance_transform_edt(~ring) <= FAR) if ring.any() else np.zeros_like(fill)
+    near = ring | told  # the only pixels whose components are held, bounding memory
+    parts = []
+    for n, (filled, held) in enumerate(zip(fill, near, strict=True)):
+        if filled.any() or held.any():
+            own = components(n)
+            variance[n, filled] = np.square(own[:, filled]).sum(axis=0) + DETAIL**2
+            parts.append(own[:, held].T)
+    values = np.concatenate(parts)
     row = np.cumsum(near).reshape(near.shape) - 1  # of `values`, for each pixel near a hole
-    variance[fill] = np.square(values[row[fill]]).sum(axis=1) + DETAIL**2
 
     random = np.random.default_rng(0)
     for number, box in enumerate(ndimage.find_objects(holes), start=1):
         wide = tuple(slice(max(side.start - RING, 0), side.stop + RING) for side in box)
         corner = [side.start for side in wide]
         own = holes[wide] == number
-        unknown = np.argwhere(own & fill[wide]) + corner
+        unknown = np.argwhere(own & told[wide]) + corner
         known = np.argwhere(ndimage.binary_dilation(own, iterations=RING) & ring[wide]) + corner
-        if not len(known):
+        if not (len(unknown) and len(known)):
             continue
         if len(known) > MOST:
             likelihood = 1 / distance[tuple(known.T)]
             chosen = random.choice(len(known), MOST, replace=False, p=likelihood / likelihood.sum())
             known = known[np.sort(chosen)]
-        given = unknown, values[row[tuple(unknown.T)]], known, values[row[tuple(known.T)]], left[tuple(known.T)]
-        mean, explained = _conditional(*(torch.as_tensor(x, dtype=torch.float32, device=device) for x in given))
-        result[tuple(unknown.T)] += mean.cpu().numpy()
-        variance[tuple(unknown.T)] -= explained.cpu().numpy()
+        field = _Field(known, values[row[tuple(known.T)]], left[tuple(known.T)], device)
+        for first in range(0, len(unknown), BATCH):
+            part = unknown[first : first + BATCH]
+            at = tuple(part.T)
+            mean, explained = field.given(part, values[row[at]])
+            result[at] += mean
+            variance[at] -= explained
     return result.astype(np.float32), np.sqrt(np.maximum(variance, 0))
 
 
-def _conditional(
-    unknown: Tensor, unknown_values: Tensor, known: Tensor, known_values: Tensor, left: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The field's mean at unknown places (m, 3), given what is `left` (p,) at known ones (p, 3), and the variance that
-    this takes away, both (m,). The values are the components at those places, (m, k) and (p, k)."""
-    joint = _covariance(known, known_values, known, known_values)
-    joint.diagonal().add_(NOISE**2)
-    factor = torch.linalg.cholesky(joint)
-    shares = torch.cholesky_solve(left[:, None], factor)[:, 0]
-    means, explained = [], []
-    for part, part_values in zip(unknown.split(BATCH), unknown_values.split(BATCH), strict=True):
-        cross = _covariance(part, part_values, known, known_values)
-        means.append(cross @ shares)
-        explained.append(torch.linalg.solve_triangular(factor, cross.T, upper=False).square_().sum(dim=0))
-    return torch.cat(means), torch.cat(explained)
+class _Field:
+    """The Gaussian field, given what is `left` (p,) at known places (p, 3), whose components are (p, k)."""
+
+    def __init__(
+        self,
+        known: NDArray[np.int64],
+        values: NDArray[np.float32],
+        left: NDArray[np.float32],
+        device: torch.device | str,
+    ) -> None:
+        self.device = device
+        self.known, self.values = self._tensor(known), self._tensor(values)
+        joint = _covariance(self.known, self.values, self.known, self.values)
+        joint.diagonal().add_(NOISE**2)
+        self.factor = torch.linalg.cholesky(joint)
+        self.shares = torch.cholesky_solve(self._tensor(left)[:, None], self.factor)[:, 0]
+
+    def given(
+        self, unknown: NDArray[np.int64], values: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The mean at unknown places (m, 3) with components (m, k), and the variance that is taken away, both (m,)."""
+        cross = _covariance(self._tensor(unknown), self._tensor(values), self.known, self.values)
+        explained = torch.linalg.solve_triangular(self.factor, cross.T, upper=False).square_().sum(dim=0)
+        return (cross @ self.shares).cpu().numpy(), explained.cpu().numpy()
+
+    def _tensor(self, array: NDArray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
 
 
 def _covariance(places: Tensor, values: Tensor, others: Tensor, other_values: Tensor) -> Tensor:

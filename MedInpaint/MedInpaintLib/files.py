@@ -155,7 +155,12 @@ def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
 
 
 def _check_nifti(path: Path) -> None:
-    """Refuse a NIfTI-1 header whose geometry is not finite: ITK would complain aloud and make up another."""
+    """Refuse a NIfTI-1 header without a first axis or a finite geometry: ITK would complain aloud, or make one up.
+
+    Raises:
+        InputError: the geometry is not finite.
+        ValueError: there is no first axis.
+    """
     with _unpacked(path) as content:
         header = content.read(348)
     order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
@@ -165,9 +170,9 @@ def _check_nifti(path: Path) -> None:
     numbers = np.frombuffer(header, f"{order}f4", 18, 256)
     used = np.concatenate([numbers[:6] if quaternion else [], numbers[6:] if matrix else []])
     sides = np.frombuffer(header, f"{order}f4", 3, 80)
-    count, *lengths = np.frombuffer(header, f"{order}i2", 8, 40).tolist()
-    if not (0 < count < 8 and min(lengths[:count]) > 0):
-        raise ValueError("an axis has no length")  # of which niftilib would complain aloud
+    axes, length = np.frombuffer(header, f"{order}i2", 2, 40)
+    if not 0 < axes < 8 or length <= 0:
+        raise ValueError("there is no first axis")
     if not (np.isfinite(used).all() and np.isfinite(sides).all()):
         raise InputError(f"'{path.name}' {SENSELESS}")
 

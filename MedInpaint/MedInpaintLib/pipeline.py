@@ -156,6 +156,8 @@ def prepare_case(
         raise InputError("The mask lies outside the brain: check that it belongs to this scan.")
     if inside > 0.5 * np.count_nonzero(alignment.brain):
         raise InputError("The mask covers more than half of the brain: mark the lesion only.")
+    if np.count_nonzero(hole) > np.count_nonzero(alignment.brain):
+        raise InputError("The mask is larger than the brain: mark the lesion only.")
     progress(0.6, "cutting the scan into the model's slices")
     slices = replace(to_slices(image, signal, hole, alignment, template), floor=floor)
     return Case(image, values, hole, template, alignment, slices)

@@ -24,6 +24,8 @@ REFUSED_CASES = {
     "bomb": (Hostile(damage=Damage("bomb")), "cannot be read"),
     "too much announced": (Hostile(damage=Damage("announced", 1.0)), "too many"),
     "more announced than is there": (Hostile(suffix=".nii", damage=Damage("announced", 0.0)), "too many"),
+    "no columns": (Hostile(damage=Damage("header", 0, "dim 1", -1)), "cannot be read"),
+    "no axes": (Hostile(damage=Damage("header", 0, "dim 0", 0), suffix=".nii"), "cannot be read"),
     "voxels far away": (Hostile(damage=Damage("header", 0, "vox_offset", 1e7)), "cannot be read"),
     "far too small": (Hostile(spacing=(1e-30, 1, 1), suffix=".mha"), "no scan has"),
     "singular": (Hostile(direction="singular"), "cannot be read"),
@@ -34,9 +36,12 @@ REFUSED_CASES = {
     "whole mask": (Hostile(mask="the whole scan"), "covers the whole scan"),
     "single slice": (Hostile(shape="single slice", suffix=".mha"), "single slice"),
     "thin": (Hostile(shape="two slices"), "too thin"),
+    "small": (Hostile(spacing=(1e-3, 1e-3, 1e-3)), "too thin"),
+    "background": (Hostile(mask="the background"), "larger than the brain"),
     "constant": (Hostile(values="constant"), "same value in every voxel"),
     "no number": (Hostile(dtype="float32", values="NaN everywhere"), "same value in every voxel"),
     "infinite voxel": (Hostile(dtype="float64", values="one infinite voxel"), "non-finite voxels"),
+    "no name": (Hostile(output="r\0.nii"), "is no valid text"),
     "too long a name": (Hostile(output="r" * 300 + ".nii"), "cannot be written"),
 }  # fmt: skip
 
