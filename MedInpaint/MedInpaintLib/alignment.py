@@ -37,10 +37,11 @@ class Template:
     @cached_property
     def edge(self) -> np.ndarray:
         """bool (z, h, w): within 4.5 mm of the edge of the brain."""
-        brain = sitk.GetArrayViewFromImage(self.brain) > 0
-        spacing = self.image.GetSpacing()[::-1]
-        outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~brain, brain))
-        return np.maximum(outside, inside) <= BOUNDARY
+        near_brain, near_rest = (
+            sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True) <= BOUNDARY
+            for part in (self.brain, 1 - self.brain)
+        )
+        return sitk.GetArrayFromImage(near_brain & near_rest) > 0
 
     @property
     def support(self) -> np.ndarray:

@@ -163,7 +163,11 @@ class _Descent:
         prior = KNOT_WEIGHT * roughness(self.knots)
         if self.prior_weight:
             prior = prior + self._prior_loss(roots[0])
-        torch.autograd.backward([*roots, prior], [*(leaf.grad for leaf in leaves), None])
+        passed_on = prior  # with products whose gradients are the leaves': given as such, torch would load sympy first
+        for root, leaf in zip(roots, leaves, strict=True):
+            assert leaf.grad is not None
+            passed_on = passed_on + (root * leaf.grad).sum()
+        passed_on.backward()
         self.adam.step()
         with torch.no_grad():
             self.u.clamp_(-self.network.bound, self.network.bound)
