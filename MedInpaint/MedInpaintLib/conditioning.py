@@ -35,7 +35,7 @@ BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
 def conditioned(
     generated: NDArray[np.float32],
     slices: Slices,
-    components: Callable[[int], NDArray[np.float32]],
+    components: Callable[[int, NDArray[np.bool_]], NDArray[np.float32]],
     device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Generated slices that agree with their surroundings, and how sure they are.
@@ -43,7 +43,8 @@ def conditioned(
     Args:
         generated: float32 (n, h, w), G(z) as it lies in the scan.
         slices: the scan's.
-        components: gives a slice's (k, h, w), of which the covariance of two pixels is the scalar product.
+        components: given a slice and pixels of it, bool (h, w), gives theirs, (pixels, k); the covariance of two
+            pixels is their scalar product.
         device: where to solve for the mean, a torch device.
 
     Returns two float32 (n, h, w). The first is in the hole the conditional mean, on the known pixels near it the scan
@@ -60,11 +61,12 @@ def conditioned(
     told = fill & (ndimage.distance_transform_edt(~ring) <= FAR) if ring.any() else np.zeros_like(fill)
     near = ring | told  # the only pixels whose components are held, bounding memory
     parts = []
-    for n, (filled, held) in enumerate(zip(fill, near, strict=True)):
-        if filled.any() or held.any():
-            own = components(n)
-            variance[n, filled] = np.square(own[:, filled]).sum(axis=0) + DETAIL**2
-            parts.append(own[:, held].T)
+    for n, pixels in enumerate(fill | ring):
+        if pixels.any():
+            own = components(n, pixels)
+            variance[n, pixels] = np.square(own).sum(axis=1) + DETAIL**2
+            parts.append(own[near[n, pixels]])
+    variance[~fill] = 0
     values = np.concatenate(parts)
     row = np.cumsum(near).reshape(near.shape) - 1  # of `values`, for each pixel near a hole
 

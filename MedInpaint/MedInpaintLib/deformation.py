@@ -47,8 +47,16 @@ class Deformation:
 
     def warped(self, slices: Tensor, displacement: Tensor) -> Tensor:
         """Slices (n, 1, h, w) whose pixels are taken from `displacement` (n, h, w, 2) away, linearly interpolated."""
-        grid = self._identity + displacement * self._unit
-        return nnf.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return _interpolated(slices, self._identity + displacement * self._unit)
+
+    def sampled(self, slices: Tensor, displacement: Tensor, pixels: Tensor) -> Tensor:
+        """The same in some pixels alone, bool (h, w), for slices of k channels (n, k, h, w): (n, k, pixels)."""
+        places = self._identity[pixels] + displacement[:, pixels] * self._unit
+        return _interpolated(slices, places[:, None])[:, :, 0]
+
+
+def _interpolated(slices: Tensor, grid: Tensor) -> Tensor:
+    return nnf.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def roughness(knots: Tensor) -> Tensor:

@@ -195,7 +195,7 @@ class _Descent:
         if self.conditioning:
             bent = displacement[order[0] * n : (order[0] + 1) * n]
             device = self.device if self.device.type == "cuda" else "cpu"  # others lack some of the linear algebra
-            made, sd = conditioned(made, self.slices, lambda index: self._components(bent, index), device)
+            made, sd = conditioned(made, self.slices, lambda *at: self._components(bent, *at), device)
         return Generated(
             made,
             sd,
@@ -234,10 +234,15 @@ class _Descent:
             made = self.network.decoder.refined(made, self.height[own])
         return self.gain * self.deformation.warped(made, displacement[part]) + self.offset
 
-    def _components(self, displacement: Tensor, index: int) -> np.ndarray:
-        """What a unit of each z changes in this slice, (latent, h, w), bent by displacements (n, h, w, 2)."""
-        components = self.network.decoder.linear.components(self.height[index : index + 1])
-        return (self.gain * self.deformation.warped(components, displacement[index : index + 1]))[0].cpu().numpy()
+    def _components(self, displacement: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
+        """What a unit of each z changes in pixels, bool (h, w), of a slice, bent by displacements (n, h, w, 2).
+
+        Returns float32 (pixels, latent).
+        """
+        own = slice(index, index + 1)
+        components = self.network.decoder.linear.components(self.held[1][own])
+        there = torch.as_tensor(pixels, device=self.device)
+        return (self.gain * self.deformation.sampled(components, displacement[own], there))[0].T.cpu().numpy()
 
     def _context_loss(self, z: Tensor, displacement: Tensor, part: slice) -> Tensor:
         own = self._own(part)

@@ -112,9 +112,8 @@ class LinearPath(nn.Module):
         parts = torch.einsum("nmk,nkhw->nmhw", z.unflatten(1, (2, -1)), differences)  # brains, and those to mirror
         return mean[:, None] + parts[:, :1] + parts[:, 1:].flip(-1)
 
-    def components(self, height: Tensor) -> Tensor:
-        """S_k (n, latent, h, w) at relative heights (n,)."""
-        _, differences = self.held(height)
+    def components(self, differences: Tensor) -> Tensor:
+        """S_k (n, latent, h, w) from the differences that are held at their heights."""
         return torch.cat([differences, differences.flip(-1)], dim=1)
 
 

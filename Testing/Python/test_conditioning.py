@@ -21,6 +21,10 @@ def fields():
     return (0.15 * smooth / smooth.std() / BRAINS**0.5).swapaxes(0, 1).astype(np.float32)
 
 
+def of(fields):
+    return lambda n, pixels: fields[n][:, pixels].T
+
+
 def slices_of(image, hole):
     return Slices(np.where(hole, 0, image).astype(np.float32), hole, hole, ~hole, np.arange(10, 10 + SHAPE[0]), 1.0)
 
@@ -34,7 +38,7 @@ def hole():
 
 def test_where_the_model_explains_the_surroundings_nothing_is_added(fields, hole):
     generated = np.random.default_rng(1).uniform(0, 1, SHAPE).astype(np.float32)
-    result, _ = conditioned(generated, slices_of(generated, hole), fields.__getitem__)
+    result, _ = conditioned(generated, slices_of(generated, hole), of(fields))
     np.testing.assert_allclose(result, generated, atol=1e-5)
 
 
@@ -43,7 +47,7 @@ def test_what_the_brains_do_not_explain_alone_is_explained_by_a_latent_that_vari
     z = (z / z.std()).swapaxes(0, 1)
     truth = 0.5 + (z * fields).sum(axis=1)
     generated = np.full(SHAPE, 0.5, np.float32)
-    result, _ = conditioned(generated, slices_of(truth, hole), fields.__getitem__)
+    result, _ = conditioned(generated, slices_of(truth, hole), of(fields))
     error, before = (np.square(made - truth)[hole].mean() for made in (result, generated))
     assert error < 0.5 * before
 
@@ -67,7 +71,7 @@ def test_it_is_the_conditional_mean_of_the_gaussian_field(fields):
     expected = -np.linalg.solve(
         precision[np.ix_(inside, inside)], precision[np.ix_(inside, ~inside)] @ left[tuple(places[~inside].T)]
     )
-    result, sd = conditioned(generated, slices, fields.__getitem__)
+    result, sd = conditioned(generated, slices, of(fields))
     np.testing.assert_allclose(result[hole], expected, atol=1e-4)
     variance = np.diag(np.linalg.inv(precision[np.ix_(inside, inside)]))
     np.testing.assert_allclose(sd[hole], np.sqrt(variance), rtol=1e-3)
@@ -78,7 +82,7 @@ def test_near_the_hole_known_pixels_show_the_scan_and_farther_ones_what_was_gene
     random = np.random.default_rng(4)
     image, generated = random.uniform(0, 1, (2, *SHAPE)).astype(np.float32)
     slices = slices_of(image, hole)
-    result, _ = conditioned(generated, slices, fields.__getitem__)
+    result, _ = conditioned(generated, slices, of(fields))
     distance = distance_transform_edt(~hole)
     ring, far = ~hole & (distance <= RING), distance > RING
     assert (result[ring] == image[ring]).all()
@@ -93,7 +97,7 @@ def test_neither_what_lies_in_the_hole_nor_what_is_no_context_matters(fields, ho
     context[:, :14] = False
     slices = replace(slices, context=context)
     painted = replace(slices, image=np.where(context, slices.image, np.float32(77)))
-    first, second = (conditioned(generated, given, fields.__getitem__)[0] for given in (slices, painted))
+    first, second = (conditioned(generated, given, of(fields))[0] for given in (slices, painted))
     np.testing.assert_array_equal(first, second)
 
 
@@ -103,7 +107,7 @@ def test_what_is_unknown_close_to_the_hole_is_filled_as_well(fields, hole):
     unknown = hole.copy()
     unknown[:, 14:22, 25:30] = True
     slices = replace(slices_of(image, hole), unknown=unknown, context=~unknown)
-    result, _ = conditioned(generated, slices, fields.__getitem__)
+    result, _ = conditioned(generated, slices, of(fields))
     added = (result != generated) & ~slices.context
     assert (added == unknown & (distance_transform_edt(~hole) <= MARGIN)).all()
 
@@ -112,9 +116,9 @@ def test_of_many_known_pixels_some_do_and_they_are_the_same_every_time(fields, h
     image = gaussian_filter(np.random.default_rng(6).normal(size=SHAPE), 3).astype(np.float32)
     generated = np.zeros(SHAPE, np.float32)
     slices = slices_of(image, hole)
-    whole, _ = conditioned(generated, slices, fields.__getitem__)
+    whole, _ = conditioned(generated, slices, of(fields))
     monkeypatch.setattr(conditioning, "MOST", 400)
-    some, again = (conditioned(generated, slices, fields.__getitem__)[0] for _ in range(2))
+    some, again = (conditioned(generated, slices, of(fields))[0] for _ in range(2))
     np.testing.assert_array_equal(some, again)
     assert not np.array_equal(some, whole)
     assert np.abs(some - whole)[hole].mean() < 0.5 * np.abs(whole)[hole].mean()
@@ -123,7 +127,7 @@ def test_of_many_known_pixels_some_do_and_they_are_the_same_every_time(fields, h
 def test_a_hole_without_known_surroundings_keeps_what_was_generated(fields, hole):
     generated = np.random.default_rng(7).uniform(0, 1, SHAPE).astype(np.float32)
     slices = replace(slices_of(generated, hole), context=np.zeros(SHAPE, bool), unknown=np.ones(SHAPE, bool))
-    np.testing.assert_array_equal(conditioned(generated, slices, fields.__getitem__)[0], generated)
+    np.testing.assert_array_equal(conditioned(generated, slices, of(fields))[0], generated)
 
 
 def test_two_holes_far_apart_do_not_touch_each_other(fields):
@@ -131,7 +135,7 @@ def test_two_holes_far_apart_do_not_touch_each_other(fields):
     one[2:4, 5:9, 5:9] = both[2:4, 5:9, 5:9] = both[5:8, 30:36, 30:36] = True
     image = gaussian_filter(np.random.default_rng(8).normal(size=SHAPE), 2).astype(np.float32)
     generated = np.zeros(SHAPE, np.float32)
-    alone, together = (conditioned(generated, slices_of(image, hole), fields.__getitem__)[0] for hole in (one, both))
+    alone, together = (conditioned(generated, slices_of(image, hole), of(fields))[0] for hole in (one, both))
     np.testing.assert_array_equal(alone[one], together[one])
 
 
@@ -144,14 +148,14 @@ def test_the_standard_deviation_is_that_of_the_errors(fields, hole):
         detail = gaussian_filter(random.normal(size=SHAPE), conditioning.DETAIL_REACH / 2**0.5)
         truth = ((z / z.std()).swapaxes(0, 1) * fields).sum(axis=1) + conditioning.DETAIL * detail / detail.std()
         seen = truth + random.normal(0, NOISE, SHAPE)
-        mean, sd = conditioned(np.zeros(SHAPE, np.float32), slices_of(seen, hole), fields.__getitem__)
+        mean, sd = conditioned(np.zeros(SHAPE, np.float32), slices_of(seen, hole), of(fields))
         ratios.append(np.square((mean - truth)[hole] / sd[hole]).mean())
     assert np.mean(ratios) == pytest.approx(1, abs=0.3)
 
 
 def test_it_is_surer_near_the_border_than_deep_in_the_hole(fields, hole):
     image = np.zeros(SHAPE, np.float32)
-    _, sd = conditioned(image, slices_of(image, hole), fields.__getitem__)
+    _, sd = conditioned(image, slices_of(image, hole), of(fields))
     depth = distance_transform_edt(hole)
     assert sd[hole & (depth == 1)].mean() < 0.8 * sd[depth == depth.max()].mean()
 
@@ -159,6 +163,6 @@ def test_it_is_surer_near_the_border_than_deep_in_the_hole(fields, hole):
 def test_without_known_surroundings_it_is_as_unsure_as_the_models_brains_are_different(fields, hole):
     generated = np.zeros(SHAPE, np.float32)
     slices = replace(slices_of(generated, hole), context=np.zeros(SHAPE, bool), unknown=np.ones(SHAPE, bool))
-    _, sd = conditioned(generated, slices, fields.__getitem__)
+    _, sd = conditioned(generated, slices, of(fields))
     prior = np.sqrt(np.square(fields).sum(axis=1) + conditioning.DETAIL**2)
     np.testing.assert_allclose(sd[hole], prior[hole], rtol=1e-5)

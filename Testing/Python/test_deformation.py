@@ -57,6 +57,16 @@ def test_equal_knots_shift_the_slices_by_as_many_pixels(deformation):
     torch.testing.assert_close(moved[..., 2:, :-3], image[..., :-2, 3:], atol=1e-4, rtol=0)
 
 
+def test_some_pixels_of_slices_with_many_channels_are_those_of_the_whole(deformation):
+    random = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 5, *SIZE, generator=random)
+    displacement = torch.randn(1, *SIZE, 2, generator=random)
+    pixels = torch.rand(SIZE, generator=random) < 0.1
+    some = deformation.sampled(image, displacement, pixels)
+    torch.testing.assert_close(some, deformation.warped(image, displacement)[:, :, pixels], atol=1e-6, rtol=0)
+    assert some.std() > 0.1
+
+
 def test_stacks_do_not_touch_each_other(deformation):
     knots = torch.randn(3, *deformation.knots, generator=torch.Generator().manual_seed(2))
     together = deformation.displacement(knots)

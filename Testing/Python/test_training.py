@@ -268,7 +268,7 @@ def test_under_a_standard_normal_latent_slices_have_the_brains_mean_and_covarian
     height = torch.tensor([0.5])
     middle = both[:, round(0.5 * (HEIGHT - 1))].reshape(8, -1)
     np.testing.assert_allclose(path(torch.zeros(1, 8), height).numpy().ravel(), middle.mean(0), atol=0.01)
-    components = path.components(height)[0].flatten(1).numpy()
+    components = path.components(path.held(height)[1])[0].flatten(1).numpy()
     np.testing.assert_allclose(components.T @ components, np.cov(middle.T, bias=True), atol=0.003)
 
 

@@ -27,7 +27,7 @@ def fitted_latents(
     unit = torch.eye(path.latent, device=slices.device)
     heights, which = torch.unique(height, return_inverse=True)
     means = path(torch.zeros(len(heights), path.latent, device=slices.device), heights).flatten(1)
-    bases = path.components(heights).flatten(2)
+    bases = path.components(path.held(heights)[1]).flatten(2)
     fitted = []
     for n, index in enumerate(which.tolist()):
         chosen = weight[n].flatten() > 0
