@@ -184,7 +184,9 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 24) -> float:
-    """Mutual information of two samples of intensities from 0 to 1, nats."""
+    """Mutual information of two samples of intensities from 0 to 1, nats; 0 of none."""
+    if not len(a):
+        return 0.0
     joint = np.histogram2d(a, b, bins, [[0, 1], [0, 1]])[0] / len(a)
     apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     return float((joint[joint > 0] * np.log(joint[joint > 0] / apart[joint > 0])).sum())

@@ -415,13 +415,12 @@ def ran(arguments: list[str]) -> Answer:
     def late(number, frame):
         raise TimeoutError
 
-    with _caught() as said:
+    with _caught() as said, warnings.catch_warnings(record=True) as warned:  # which pytest would keep to itself
+        warnings.simplefilter("always")
         earlier = signal.signal(signal.SIGALRM, late)
         signal.alarm(SECONDS)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("always")
-                code = main(["run", *_quick(arguments)])
+            code = main(["run", *_quick(arguments)])
         except TimeoutError:
             code = -1
             traceback.print_exc()
@@ -431,7 +430,7 @@ def ran(arguments: list[str]) -> Answer:
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, earlier)
-    return Answer(code, "".join(said))
+    return Answer(code, "".join([*said, *(f"{each.category.__name__}: {each.message}\n" for each in warned)]))
 
 
 def _quick(arguments):

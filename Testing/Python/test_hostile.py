@@ -37,6 +37,7 @@ REFUSED_CASES = {
     "single slice": (Hostile(shape="single slice", suffix=".mha"), "single slice"),
     "thin": (Hostile(shape="two slices"), "too thin"),
     "small": (Hostile(spacing=(1e-3, 1e-3, 1e-3)), "too thin"),
+    "a mask that leaves one voxel": (Hostile(mask="all but one voxel"), "cannot be aligned"),
     "background": (Hostile(mask="the background"), "larger than the brain"),
     "constant": (Hostile(values="constant"), "same value in every voxel"),
     "no number": (Hostile(dtype="float32", values="NaN everywhere"), "same value in every voxel"),
