@@ -281,6 +281,7 @@ def write_image(image: sitk.Image, path: str | Path) -> None:
 def write_exactly(image: sitk.Image, path: Path, name: str) -> None:
     """Write a volume to a temporary path and read it back; messages call it by the name it is to have.
 
+    .nii.gz and .nrrd are compressed. A MetaImage is not: Slicer's panel waits for those of its child process.
     Reading back is needed: on a full disk ITK's NIfTI writer reports success, and it straightens sheared axes.
 
     Raises:
@@ -291,7 +292,7 @@ def write_exactly(image: sitk.Image, path: Path, name: str) -> None:
     check_volume(image, "The volume")
     try:
         with _quiet_itk():
-            sitk.WriteImage(image, str(path), useCompression=True)
+            sitk.WriteImage(image, str(path), useCompression=path.suffix.lower() != ".mha")
         back = _read_file(path)
     except (RuntimeError, EOFError, zlib.error) as error:
         if out_of_memory(error):

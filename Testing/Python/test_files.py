@@ -309,6 +309,13 @@ def test_sheared_axes_are_kept_by_nrrd_and_refused_by_nifti(tmp_path, suffix):
         assert same_grid(read_image(tmp_path / f"scan{kept}"), image)
 
 
+@pytest.mark.parametrize(("suffix", "packed"), [(".nii", False), (".mha", False), (".nii.gz", True), (".nrrd", True)])
+def test_a_metaimage_is_written_as_it_is_and_what_is_to_be_kept_is_compressed(tmp_path, suffix, packed):
+    image = sitk.Image(40, 50, 60, sitk.sitkInt16)
+    write_image(image, tmp_path / f"scan{suffix}")
+    assert ((tmp_path / f"scan{suffix}").stat().st_size < 2 * image.GetNumberOfPixels()) == packed
+
+
 def test_an_upper_case_extension_is_written_and_read(tmp_path):
     write_image(volume(random_array()), tmp_path / "SCAN.NII.GZ")
     assert read_image(tmp_path / "SCAN.NII.GZ").GetSize() == SHAPE[::-1]
