@@ -29,6 +29,7 @@ NIFTI_TYPES = {
     "2": "u1", "4": "i2", "8": "i4", "16": "f4", "64": "f8", "256": "i1", "512": "u2", "768": "u4", "1024": "i8",
     "1280": "u8",
 }  # fmt: skip
+OTHER_NIFTI_TYPES = {"32", "128", "1536", "1792", "2048", "2304"}  # complex numbers, colours, more than 64 bits
 MOST_VOXELS = 10**9  # a head at 0.2 mm; the largest published brain has half of it
 MOST_BESIDES = 10**8  # bytes of a NIfTI file before its voxels, and after them
 DEFLATE = 1032  # at most so many bytes come of one that is compressed by gzip or zlib
@@ -155,11 +156,12 @@ def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
 
 
 def _check_nifti(path: Path) -> None:
-    """Refuse a NIfTI-1 header without a first axis or a finite geometry: ITK would complain aloud, or make one up.
+    """Refuse a NIfTI-1 header without a first axis, a known type or a finite geometry: ITK complains aloud of the first
+    two, and makes up another geometry.
 
     Raises:
         InputError: the geometry is not finite.
-        ValueError: there is no first axis.
+        ValueError: there is no first axis, or the type is not known.
     """
     with _unpacked(path) as content:
         header = content.read(348)
@@ -171,8 +173,11 @@ def _check_nifti(path: Path) -> None:
     used = np.concatenate([numbers[:6] if quaternion else [], numbers[6:] if matrix else []])
     sides = np.frombuffer(header, f"{order}f4", 3, 80)
     axes, length = np.frombuffer(header, f"{order}i2", 2, 40)
+    (kind,) = np.frombuffer(header, f"{order}i2", 1, 70)
     if not 0 < axes < 8 or length <= 0:
         raise ValueError("there is no first axis")
+    if str(kind) not in NIFTI_TYPES.keys() | OTHER_NIFTI_TYPES:
+        raise ValueError("the type is not known")
     if not (np.isfinite(used).all() and np.isfinite(sides).all()):
         raise InputError(f"'{path.name}' {SENSELESS}")
 

@@ -26,6 +26,8 @@ REFUSED_CASES = {
     "more announced than is there": (Hostile(suffix=".nii", damage=Damage("announced", 0.0)), "too many"),
     "no columns": (Hostile(damage=Damage("header", 0, "dim 1", -1)), "cannot be read"),
     "no axes": (Hostile(damage=Damage("header", 0, "dim 0", 0), suffix=".nii"), "cannot be read"),
+    "no type": (Hostile(damage=Damage("header", 0, "datatype", 352.5), suffix=".nii"), "cannot be read"),
+    "colours": (Hostile(damage=Damage("header", 0, "datatype", 128), suffix=".nii"), "3 values per voxel"),
     "voxels far away": (Hostile(damage=Damage("header", 0, "vox_offset", 1e7)), "cannot be read"),
     "far too small": (Hostile(spacing=(1e-30, 1, 1), suffix=".mha"), "no scan has"),
     "singular": (Hostile(direction="singular"), "cannot be read"),
