@@ -130,6 +130,26 @@ def test_a_hole_without_known_surroundings_keeps_what_was_generated(fields, hole
     np.testing.assert_array_equal(conditioned(generated, slices, of(fields))[0], generated)
 
 
+def test_farther_in_than_the_surroundings_have_a_say_it_is_as_if_there_were_none(fields, monkeypatch):
+    """And what would be computed there, at any cost for a huge mask, is small."""
+    hole = np.zeros(SHAPE, bool)
+    hole[:, 2:38, 2:42] = True
+    image = gaussian_filter(np.random.default_rng(9).normal(size=SHAPE), 2).astype(np.float32)
+    slices = slices_of(0.2 * image / image.std(), hole)
+    generated = np.zeros(SHAPE, np.float32)
+    mean, sd = conditioned(generated, slices, of(fields))
+    deep = distance_transform_edt(hole) > conditioning.FAR
+    prior = np.sqrt(np.square(fields).sum(axis=1) + conditioning.DETAIL**2)
+    assert deep.any()
+    assert (mean[deep] == 0).all()
+    np.testing.assert_allclose(sd[deep], prior[deep], rtol=1e-5)
+    monkeypatch.setattr(conditioning, "FAR", np.inf)
+    whole, whole_sd = conditioned(generated, slices, of(fields))
+    np.testing.assert_allclose(mean[hole & ~deep], whole[hole & ~deep], atol=1e-6)
+    assert np.abs(whole[deep]).max() < 0.02 * np.abs(whole[hole]).max()
+    assert (sd[deep] / whole_sd[deep]).max() < 1.02
+
+
 def test_two_holes_far_apart_do_not_touch_each_other(fields):
     one, both = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     one[2:4, 5:9, 5:9] = both[2:4, 5:9, 5:9] = both[5:8, 30:36, 30:36] = True
