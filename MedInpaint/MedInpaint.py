@@ -149,7 +149,7 @@ class MedInpaintParameterNode:
     outputVolume - the volume that takes the result; none: a new one.
     result - the result that is compared with its scan.
     model, modelFolder - the name of a shipped model; a model's folder, which goes before it.
-    iterations, restarts - 0: as many as suit the kind of model.
+    restarts - 0: as many as suit the kind of model.
     priorWeight - below 0: what suits the kind of model.
     keepGenerated, keepUncertainty - also add the generated volume, that of the uncertainty.
     The others are those of MedInpaintLib.Settings.
@@ -165,7 +165,7 @@ class MedInpaintParameterNode:
     model: str = "vae3"
     modelFolder: str = ""
     device: Device = Device.AUTO
-    iterations: Annotated[int, WithinRange(0, 1000)] = 0
+    iterations: Annotated[int, WithinRange(0, 1000)] = 40
     restarts: Annotated[int, WithinRange(0, 32)] = 0
     average: Annotated[int, WithinRange(1, 32)] = 1
     priorWeight: Annotated[float, WithinRange(AUTOMATIC, 100)] = AUTOMATIC
@@ -200,7 +200,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             device=parameters.device.value,
             label=parameters.label or None if labelled else None,
             grow=parameters.grow,
-            iterations=parameters.iterations or None,
+            iterations=parameters.iterations,
             restarts=parameters.restarts or None,
             average=parameters.average,
             prior_weight=parameters.priorWeight if parameters.priorWeight >= 0 else None,

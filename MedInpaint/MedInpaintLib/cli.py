@@ -127,7 +127,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"also fill MM mm round the lesion: its rim is often partly lesion, try 1 (default: {default.grow:g})",
     )
-    parser.add_argument("--iterations", metavar="N", type=int, help="most steps (default: 20 for a VAE, 40 for a GAN)")
+    parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
     parser.add_argument(
         "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 2 for a GAN)"
     )

@@ -103,9 +103,9 @@ def search(
     """
     descent = _Descent(network, slices, count, settings, chunk)
     before, taken = 0.0, 0
-    for taken in range(1, descent.iterations + 1):
+    for taken in range(1, settings.iterations + 1):
         loss = descent.step()
-        progress(taken / descent.iterations, f"step {taken} of at most {descent.iterations}")
+        progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
         if taken % CHECK_EVERY == 0:
             now = float(loss)
             if abs(before - now) < SETTLED * abs(before):
@@ -121,7 +121,6 @@ class _Descent:
         self.chunk = chunk
         self.network, self.device = network, next(network.parameters()).device
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.iterations = network.iterations if settings.iterations is None else settings.iterations
         self.starts = network.restarts if settings.restarts is None else settings.restarts
         self.slices, self.conditioning = slices, settings.conditioning
         self.averaged = min(settings.average, self.starts)
@@ -147,7 +146,7 @@ class _Descent:
                 (self.offset, 0.1 * LEARNING_RATE),
                 (self.knots, KNOT_RATE),
             ],
-            max(self.iterations, 1),
+            max(settings.iterations, 1),
         )
 
     def step(self) -> Tensor:

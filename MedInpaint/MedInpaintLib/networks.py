@@ -206,7 +206,6 @@ class VAE(nn.Module):
 
     prior_weight = 0.3  # lambda, unless the user says otherwise
     restarts = 1
-    iterations = 20  # the encoder starts the search near its end
     bound = math.inf  # of every |u| in the search
     judged = None  # slices whose prior is computed in a step: all
 
@@ -241,7 +240,6 @@ class GAN(nn.Module):
 
     prior_weight = 0.1
     restarts = 2
-    iterations = 40
     bound = 0.5  # little, as no ||u||^2 keeps what the surroundings do not tell from running wild
     judged = 8  # the discriminator sees the refined slice, at ten times the cost of the linear path
 

@@ -20,8 +20,7 @@ class Settings:
         device: "auto" takes CUDA, then Apple MPS, then the CPU.
         label: the mask's label that is the lesion; None takes every non-zero voxel.
         grow: mm by which the lesion is enlarged before it is filled: the rim of a real lesion is partly lesion, too.
-        iterations: Adam steps of the latent optimisation at most (it stops early once settled); None: as many as suits
-            the kind of model.
+        iterations: Adam steps of the latent optimisation at most (it stops early once settled).
         restarts: latent starts, of which those with the lowest loss are kept; None: as many as suits the kind of model.
         average: how many of the best starts the result is the mean of.
         prior_weight: lambda of the prior loss; None: what suits the kind of model.
@@ -38,7 +37,7 @@ class Settings:
     device: str = "auto"
     label: int | None = None
     grow: float = 0.0
-    iterations: int | None = None
+    iterations: int = 40
     restarts: int | None = None
     average: int = 1
     prior_weight: float | None = None
@@ -57,7 +56,7 @@ class Settings:
             raise InputError(f"Unknown blending '{self.blending}': choose one of {', '.join(BLENDINGS)}.")
         if not 0 <= self.grow <= MAXIMUM_GROWTH:
             raise InputError(f"The lesion can be enlarged by 0 to {MAXIMUM_GROWTH:g} mm, not by {self.grow}.")
-        if self.iterations is not None and self.iterations < 0:
+        if self.iterations < 0:
             raise InputError(f"The number of iterations must be 0 or more, not {self.iterations}.")
         if self.restarts is not None and self.restarts < 1:
             raise InputError(f"The number of restarts must be 1 or more, not {self.restarts}.")
