@@ -156,17 +156,19 @@ def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
 
 
 def _check_nifti(path: Path) -> None:
-    """Refuse a NIfTI-1 header without a first axis, a known type or a finite geometry: ITK complains aloud of the first
-    two, and makes up another geometry.
+    """Refuse a NIfTI-1 header without its size, a first axis, a known type or a finite geometry, of which ITK complains
+    aloud or makes up others.
 
     Raises:
         InputError: the geometry is not finite.
-        ValueError: there is no first axis, or the type is not known.
+        ValueError: another of them is missing.
     """
     with _unpacked(path) as content:
         header = content.read(348)
     order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
     if len(header) < 348 or int.from_bytes(header[:4], "little" if order == "<" else "big") != 348:
+        if header[344:] in (b"n+1\0", b"ni1\0"):
+            raise ValueError("the header does not state its size")
         return
     quaternion, matrix = np.frombuffer(header, f"{order}i2", 2, 252) > 0
     numbers = np.frombuffer(header, f"{order}f4", 18, 256)

@@ -25,6 +25,7 @@ REFUSED_CASES = {
     "too much announced": (Hostile(damage=Damage("announced", 1.0)), "too many"),
     "more announced than is there": (Hostile(suffix=".nii", damage=Damage("announced", 0.0)), "too many"),
     "no columns": (Hostile(damage=Damage("header", 0, "dim 1", -1)), "cannot be read"),
+    "no size": (Hostile(damage=Damage("header", 0, "sizeof_hdr", -1), origin=float("nan")), "cannot be read"),
     "no axes": (Hostile(damage=Damage("header", 0, "dim 0", 0), suffix=".nii"), "cannot be read"),
     "no type": (Hostile(damage=Damage("header", 0, "datatype", 352.5), suffix=".nii"), "cannot be read"),
     "colours": (Hostile(damage=Damage("header", 0, "datatype", 128), suffix=".nii"), "3 values per voxel"),
