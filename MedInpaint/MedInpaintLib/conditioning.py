@@ -28,7 +28,7 @@ MOST = 2500  # known pixels; of more, those are taken with a likelihood that fal
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels: of what no brain of the model shows
 NOISE = 0.05  # intensity, of a known pixel
 MARGIN = 2  # pixels: holes closer than twice this are one; what is unknown so close to a hole is filled too
-FAR = 3 * REACH  # from the known pixels, where their say is below 1 %
+FAR = 3 * REACH  # from the known pixels, where their say is about 1 %
 BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
 
 
