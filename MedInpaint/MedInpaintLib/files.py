@@ -165,8 +165,8 @@ def _check_nifti(path: Path) -> None:
     """
     with _unpacked(path) as content:
         header = content.read(348)
-    order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
-    if len(header) < 348 or int.from_bytes(header[:4], "little" if order == "<" else "big") != 348:
+    order = {(348).to_bytes(4, "little"): "<", (348).to_bytes(4, "big"): ">"}.get(header[:4])
+    if order is None or len(header) < 348:
         if header[344:] in (b"n+1\0", b"ni1\0"):
             raise ValueError("the header does not state its size")
         return

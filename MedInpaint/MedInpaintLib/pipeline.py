@@ -151,12 +151,12 @@ def prepare_case(
     floor = intensity_floor(values, hole)
     signal = np.where(values == 0, 0, np.maximum(values - floor, 0)) if floor else values
     alignment = align(image, signal, hole, template)
-    inside = np.count_nonzero(hole & alignment.brain)
+    inside, brain = np.count_nonzero(hole & alignment.brain), np.count_nonzero(alignment.brain)
     if inside == 0:
         raise InputError("The mask lies outside the brain: check that it belongs to this scan.")
-    if inside > 0.5 * np.count_nonzero(alignment.brain):
+    if inside > 0.5 * brain:
         raise InputError("The mask covers more than half of the brain: mark the lesion only.")
-    if np.count_nonzero(hole) > np.count_nonzero(alignment.brain):
+    if np.count_nonzero(hole) > brain:
         raise InputError("The mask is larger than the brain: mark the lesion only.")
     progress(0.6, "cutting the scan into the model's slices")
     slices = replace(to_slices(image, signal, hole, alignment, template), floor=floor)
