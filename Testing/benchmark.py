@@ -2,6 +2,6 @@
 
 import sys
 
-from MedInpaintLib.cli import main
+from MedInpaintLib.command.main import main
 
 sys.exit(main(["benchmark", *sys.argv[1:]]))

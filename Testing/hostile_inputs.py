@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent / "Python"))
 import SimpleITK as sitk
 import torch  # noqa: F401  so that not every case need load it
 from hostile import FILLED, SECONDS, Failure, hostile, judge
-from MedInpaintLib.files import read_image, write_image
 from MedInpaintLib.resources import resources_folder
+from MedInpaintLib.volumes.read import read_image
+from MedInpaintLib.volumes.write import write_image
 
 MEGABYTES = 2500  # that a case may take; a plain one takes less than half
 

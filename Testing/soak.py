@@ -8,10 +8,10 @@ import sys
 import threading
 
 import SimpleITK as sitk
-from MedInpaintLib.files import read_image
 from MedInpaintLib.pipeline import inpaint
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.volumes.read import read_image
 
 SETTLED = 5  # runs after which the libraries' own caches are full
 MAY_GROW = 50  # MB from then on
@@ -38,9 +38,9 @@ def main() -> int:
             print(f"run {number}: {resident():.0f} MB, {threading.active_count()} Python threads", flush=True)
         if number == SETTLED:
             settled = resident()
-    grown = resident() - settled
-    print(f"grown by {grown:.0f} MB since run {SETTLED}")
-    return int(grown > MAY_GROW)
+    enlarge = resident() - settled
+    print(f"enlarge by {enlarge:.0f} MB since run {SETTLED}")
+    return int(enlarge > MAY_GROW)
 
 
 def resident() -> float:

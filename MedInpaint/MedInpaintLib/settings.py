@@ -22,12 +22,11 @@ class Settings:
         grow: mm by which the lesion is enlarged before it is filled: the rim of a real lesion is partly lesion, too.
         iterations: Adam steps of the latent optimisation at most (it stops early once settled).
         restarts: latent starts, of which those with the lowest loss are kept; None: as many as suits the kind of model.
-        average: how many of the best starts the result is the mean of.
         prior_weight: lambda of the prior loss; None: what suits the kind of model.
         window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh known pixels by how much of their window is hole (else all alike).
         prior: use the prior loss.
-        conditioning: continue what G(z) leaves unexplained round the hole into it.
+        residual: continue what G(z) leaves unexplained round the hole into it (kriging).
         blending: "matern", "3d" or "2d" (slice by slice) for Poisson's, or "none" to paste.
         texture: give the fill sharp edges and the scan's noise; without, it is the mean of what may be there.
         seed: seed of every random draw.
@@ -39,12 +38,11 @@ class Settings:
     grow: float = 0.0
     iterations: int = 40
     restarts: int | None = None
-    average: int = 1
     prior_weight: float | None = None
     window: int = 7
     weighting: bool = True
     prior: bool = True
-    conditioning: bool = True
+    residual: bool = True
     blending: str = "matern"
     texture: bool = True
     seed: int = 0
@@ -60,8 +58,6 @@ class Settings:
             raise InputError(f"The number of iterations must be 0 or more, not {self.iterations}.")
         if self.restarts is not None and self.restarts < 1:
             raise InputError(f"The number of restarts must be 1 or more, not {self.restarts}.")
-        if self.average < 1:
-            raise InputError(f"The number of starts to average must be 1 or more, not {self.average}.")
         if self.prior_weight is not None and not 0 <= self.prior_weight < float("inf"):
             raise InputError(f"The prior weight must be a finite number of 0 or more, not {self.prior_weight}.")
         if self.window < 3 or self.window % 2 == 0:

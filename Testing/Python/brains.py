@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 import SimpleITK as sitk
-from MedInpaintLib.alignment import Template
-from MedInpaintLib.training.prepare import LEVELS, SliceData
+from MedInpaintLib.space.template import Template
+from MedInpaintLib.training.slices.data import LEVELS, SliceData
 from scipy import ndimage
 
 SHAPE, SPACING = (36, 44, 36), 4.0

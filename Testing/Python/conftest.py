@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MedInpaintLib.files import read_image, write_image
 from MedInpaintLib.resources import resources_folder
+from MedInpaintLib.volumes.read import read_image
+from MedInpaintLib.volumes.write import write_image
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from hypothesis import strategies as st
-from MedInpaintLib.cli import main
-from MedInpaintLib.files import IMAGE_SUFFIXES, read_image
-from MedInpaintLib.image import hole_on_grid
+from MedInpaintLib.command.main import main
+from MedInpaintLib.volumes.mask import hole_on_grid
+from MedInpaintLib.volumes.read import IMAGE_SUFFIXES, read_image
 from scipy import ndimage
 from synthetic import SCALAR_TYPES, bits, rotation
 
@@ -177,7 +177,7 @@ _renamed = st.builds(
     Damage, st.just("renamed"), st.just(0.0), st.sampled_from([*IMAGE_SUFFIXES, ".png", ".dcm", ".mhd", ".hdr", ".txt"])
 )
 _options = [
-    ("--grow", "2"), ("--blending", "3d"), ("--blending", "2d"), ("--no-blending",), ("--no-conditioning",),
+    ("--grow", "2"), ("--blending", "3d"), ("--blending", "2d"), ("--no-blending",), ("--no-residual",),
     ("--no-texture",), ("--iterations", "0"), ("--label", "1"), ("--label", "-3"), ("--grow", "10"),
 ]  # fmt: skip
 _ASPECTS = {

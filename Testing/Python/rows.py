@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from MedInpaintLib.evaluation.tables import Row
+from MedInpaintLib.evaluation.tables.rows import Row
 
 
 def row(**given):

@@ -22,17 +22,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import __version__
-from ..alignment import Template, to_matrix
-from ..console import table
 from ..errors import InputError
-from ..files import check_writable, read_image, replacing, write_image
-from ..image import affine, like, with_voxels
-from ..models import find_model
-from ..pipeline import prepare_case
+from ..models.registry import find_model
+from ..report.measures import brain_range, psnr
 from ..resources import resources_folder
 from ..settings import Settings
-from .cases import Subject, read_subject
-from .metrics import brain_range, psnr
+from ..space.case import prepare_case
+from ..space.resampling import to_matrix
+from ..space.template import Template
+from ..volumes.image import affine, like, with_voxels
+from ..volumes.read import read_image
+from ..volumes.write import check_writable, replacing, write_image
+from .holes.cases import Subject, read_subject
+from .tables.text import table
 
 SAMPLE = "HealthyHead_T1.nii.gz"
 CENTRE, RADIUS = (38.0, 60.0, 48.0), 8.0  # of the holes: voxels of the model's grid (x, y, z), and voxels
@@ -144,8 +146,8 @@ def compare(subject: Subject, hole: NDArray[np.bool_], product: dict, model: Pat
     Returns model, device, hole, slices; seconds_a_slice and psnr of either; and how many times as long the procedure
     takes for a slice as the product with all (`times_all`) and as its search and blending alone (`times_core`).
     """
-    from ..latent import choose_device
-    from .reference import reference_fill
+    from ..search.device import choose_device
+    from .fills.reference import reference_fill
 
     found = find_model(str(model))
     case = prepare_case(_emptied(subject, hole), like(subject.scan, hole.astype(np.uint8)), found.template())
@@ -271,7 +273,7 @@ def _devices(name: str) -> list[str]:
     import torch
 
     if name != "auto":
-        from ..latent import choose_device
+        from ..search.device import choose_device
 
         return [choose_device(name).type]
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -18,41 +18,41 @@ from pathlib import Path
 
 import numpy as np
 
-from ..alignment import Template
 from ..errors import InputError
-from ..files import replacing
-from ..models import Model, find_model
-from ..pipeline import Case
+from ..models.folder import Model
+from ..models.registry import find_model
 from ..settings import DEVICES, Settings
-from ..training.prepare import load
-from .brats import check_brats
-from .cases import (
+from ..space.case import Case
+from ..space.template import Template
+from ..training.slices.data import load
+from ..volumes.write import replacing
+from .downstream_report import SECTION
+from .experiment import write_report
+from .figures.figures import Run
+from .figures.pictures import draw, view_of, view_path, voxels_path
+from .fills.fills import Fill, baselines, model_fills
+from .holes.cases import (
     LESIONS,
     SQUARE,
     Hole,
     Lesions,
     Subject,
     check_kinds,
-    cut_out,
+    cut_hole,
     draw_hole,
+    file_list,
     group,
-    named,
     read_lesions,
     read_subject,
     stem,
 )
-from .downstream_report import SECTION
-from .experiment import write_report
-from .figures import Run
-from .fills import Fill, baselines, model_fills
-from .judge import judge
-from .pictures import draw, view_of, view_path, voxels_path
-from .squares import cut_square
-from .summary import summary
-from .tables import append_row, case_name, read_rows
+from .holes.squares import cut_square
+from .measures.brats import check_brats
+from .measures.measure_fill import measure_fill
+from .tables.rows import append_row, case_name, read_rows
+from .tables.summary import summary
 
 KINDS = "square12,square25,square50,lesions,ellipsoid4,ellipsoid8,ellipsoid12,ellipsoid16,ellipsoid20"
-
 Plan = Mapping[Path, Sequence[tuple[str, int]]]  # scan -> kinds and indices of its holes
 
 
@@ -131,13 +131,13 @@ def run(args: Namespace) -> int:
 def command_line(args: Namespace) -> str:
     """The command as it reads on any computer."""
     options = {
-        "scans": named(args.scans),
+        "scans": file_list(args.scans),
         "data": args.data.name,
         "model": " ".join(Path(name).name for name in args.model),
         "holes": args.holes if args.holes != KINDS else "",
         "ablations": args.ablations,
-        "lesion-masks": named(args.lesion_masks),
-        "lesion-scan": named([args.lesion_scan] if args.lesion_scan else []),
+        "lesion-masks": file_list(args.lesion_masks),
+        "lesion-scan": file_list([args.lesion_scan] if args.lesion_scan else []),
         "cases-per-scan": args.cases_per_scan if args.cases_per_scan > 1 else "",
         "seed": args.seed or "",
         "output": args.output.name,
@@ -184,7 +184,7 @@ def compare(
                 shown, hole, case = set_up(kind, index, subject, lesions, template, seed)
                 preparation = time.perf_counter() - started
                 for fill in missing:
-                    row, voxels = judge(shown, hole, case, fill, fills[kind][fill], preparation, brats)
+                    row, voxels = measure_fill(shown, hole, case, fill, fills[kind][fill], preparation, brats)
                     np.save(voxels_path(folder, name, fill), voxels)
                     append_row(table, row)
                     done[name, fill] = row
@@ -204,7 +204,7 @@ def set_up(
     if kind.startswith(SQUARE):
         return cut_square(kind, index, subject, template, seed)
     hole = draw_hole(kind, index, subject, lesions, seed)
-    return subject, hole, cut_out(subject, hole, template)
+    return subject, hole, cut_hole(subject, hole, template)
 
 
 def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:

@@ -23,20 +23,24 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..alignment import Alignment, Template, align, carry
-from ..blending import harmonic_fill
+from ..blending.poisson import harmonic_fill
 from ..errors import InputError
-from ..figure import check_matplotlib
-from ..files import make_folder, read_image
-from ..image import check_scan, grown, hole_on_grid, like, ring, scan_values, spacing_zyx, with_voxels
-from ..models import find_model
+from ..models.registry import find_model
 from ..pipeline import inpaint
+from ..report.figure import check_matplotlib
 from ..settings import Settings
-from .cases import named, scan_to_scan, stem
-from .deformable import deformed, known_deformation, register_demons, registration_error
+from ..space.alignment import Alignment, align
+from ..space.resampling import carry
+from ..space.template import Template
+from ..volumes.image import check_scan, like, scan_values, spacing_zyx, with_voxels
+from ..volumes.mask import enlarge, hole_on_grid, ring
+from ..volumes.read import read_image
+from ..volumes.write import make_folder
 from .downstream_report import AROUND, FollowUpRow, PatientRow, Study, draw_tissues
-from .holes import lesion_hole
-from .tissue import GM, WM, Tissue, bias_field, classify
+from .holes.cases import file_list, scan_to_scan, stem
+from .holes.shapes import lesion_hole
+from .measures.deformable import deformed, random_deformation, register_demons, registration_error
+from .measures.tissue import GM, WM, Tissue, bias_field, classify
 
 HEALTHY, UNFILLED, FILLED, HARMONIC = "no lesions", "unfilled", "MedInpaint", "harmonic"  # a scan's versions
 GROWTH = 1.0  # mm by which the lesions are enlarged in two more versions
@@ -91,7 +95,7 @@ def run(args: Namespace) -> None:
         healthy = read_brain(path, None, template)
         for patient in patients:
             print(f"{healthy.name} with the lesions of {patient.name} ...", flush=True)
-            brain = with_lesions(healthy, patient)
+            brain = stamp_lesions(healthy, patient)
             images = {HEALTHY: healthy.scan, **versions(brain.scan, brain.lesions, settings)}
             tissues = classes(images, brain)
             study.follow_ups += measure_follow_up(brain, patient.name, images, tissues, settings.seed)
@@ -104,7 +108,7 @@ def run(args: Namespace) -> None:
 def command_line(args: Namespace) -> str:
     """The command as it reads on any computer."""
     files = {"scans": args.scans, "lesion-masks": args.lesion_masks, "healthy": args.healthy}
-    options = [f"--{name} {named(paths)}" for name, paths in files.items() if paths]
+    options = [f"--{name} {file_list(paths)}" for name, paths in files.items() if paths]
     return " \\\n    ".join(("medinpaint downstream", *options, f"--output {args.output.name}"))
 
 
@@ -131,8 +135,8 @@ def versions(scan: sitk.Image, lesions: NDArray[np.bool_], settings: Settings) -
     mask = like(scan, lesions.astype(np.uint8))
     made = {UNFILLED: scan}
     for reach in (0.0, GROWTH):
-        suffix = f", lesions grown by {reach:g} mm" if reach else ""
-        hole = grown(lesions, values != 0, spacing, reach)
+        suffix = f", lesions enlarge by {reach:g} mm" if reach else ""
+        hole = enlarge(lesions, values != 0, spacing, reach)
         made[FILLED + suffix] = inpaint(scan, mask, replace(settings, grow=reach)).image
         made[HARMONIC + suffix] = with_voxels(scan, harmonic_fill(values, hole, spacing), hole)
     return made
@@ -145,7 +149,7 @@ def classes(images: Mapping[str, sitk.Image], brain: Brain) -> dict[str, Tissue]
     }
 
 
-def with_lesions(healthy: Brain, patient: Brain) -> Brain:
+def stamp_lesions(healthy: Brain, patient: Brain) -> Brain:
     """The healthy brain with the patient's lesions, at the same place and as dark; see the module's description.
 
     Its tissue is the healthy scan's. Raises InputError if the lesions miss the brain.
@@ -185,7 +189,7 @@ def measure_follow_up(
     """
     truth, lesions = tissues[HEALTHY], brain.lesions
     voxel_ml = float(spacing_zyx(brain.scan).prod() / 1000)
-    known = known_deformation(brain.scan, brain.mask, seed)
+    known = random_deformation(brain.scan, brain.mask, seed)
     earlier = deformed(images[HEALTHY], known)
     near = lesions | ring(lesions, spacing_zyx(brain.scan), AROUND)
     regions = {

@@ -12,12 +12,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..files import replacing
-from ..image import like, scan_values
 from ..settings import Settings
-from .pictures import View, show
-from .tables import markdown
-from .tissue import TISSUES, Tissue
+from ..volumes.image import like, scan_values
+from ..volumes.write import replacing
+from .figures.pictures import View, show
+from .measures.tissue import TISSUES, Tissue
+from .tables.rows import markdown
 
 SECTION = "downstream.md"
 AROUND = 10.0  # mm round the lesions in which the registration is measured
@@ -26,7 +26,6 @@ DOTS = 90  # an inch
 CLASS_COLOURS = ("black", "#2f6db5", "#8a8f94", "#f4f1e6")  # outside, CSF, GM, WM
 OUTLINE = "#ffb000"
 WHITE = 99.0  # percentile of the brain's intensities that is shown white
-
 METHOD = """\
 Tissue classes are those of a Gaussian mixture of three classes with a Markov random field (HMRF-EM, Zhang et al. 2001),
 after N4 without the lesions. Unfilled: the scan as it is. Harmonic: the smoothest continuation in 3-D."""

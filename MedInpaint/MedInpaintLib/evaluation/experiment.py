@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import replacing
-from ..models import WEIGHTS
-from .cases import ELLIPSOID, SQUARE
-from .claims import FEWER, HOLDS, LARGE, LEVEL, STUDY, STUDY_SIDE, Claim, claims
+from ..models.folder import WEIGHTS
+from ..volumes.write import replacing
 from .downstream_report import SECTION
-from .figures import (
+from .figures.figures import (
     Run,
     ablation_figures,
     model_figures,
@@ -22,12 +20,13 @@ from .figures import (
     training_figure,
     worst_figure,
 )
-from .statistics import REFERENCES, by_fill, full_name, rivals
-from .summary import by_group_and_kind, full_table, p_value, paired_table
-from .tables import Row, markdown
+from .holes.cases import ELLIPSOID, SQUARE
+from .tables.claims import FEWER, HOLDS, LARGE, LEVEL, STUDY, STUDY_SIDE, Claim, claims
+from .tables.rows import Row, markdown
+from .tables.statistics import REFERENCES, by_fill, full_name, rivals
+from .tables.summary import by_group_and_kind, full_table, p_value, paired_table
 
 FIGURES = "Figures"
-
 DEFINITIONS = """\
 **Holes.** `squareP`: a square of P % of the slice's width in one axial slice of the aligned brain, of pixels of the
 models' size; the slices above and below are not known. `lesions`: the outlines of real lesions, carried over from
@@ -37,7 +36,7 @@ is prepared with the whole brain in view, as the study's slices were.
 
 **Fills.** harmonic: the smoothest continuation, 3-D. biharmonic: scikit-image, slice by slice. telea: OpenCV, slice by
 slice. mean: the training brains' mean. linear: probabilistic PCA of the training slices. Mean and linear are blended
-into the scan by Poisson's equation, as in the study; the models are conditioned, blended as a Matérn field and given
+into the scan by Poisson's equation, as in the study; the models are krige_residual, blended as a Matérn field and given
 texture. "no prior", "unweighted", "no conditioning", "no blending" and "no texture" are a model without one of its
 parts, "Poisson" is blended by Poisson's equation instead; the study had no conditioning and no texture.
 

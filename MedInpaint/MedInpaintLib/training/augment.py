@@ -7,16 +7,16 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 
-def augmented(slices: Tensor, generator: torch.Generator) -> Tensor:
+def augment(slices: Tensor, generator: torch.Generator) -> Tensor:
     """Slices (n, 1, h, w), moved as `moved` does it, their intensities changed: gain up to 8 %, gamma up to 12 %."""
     n = len(slices)
     gain, gamma = (
         1 + (2 * torch.rand(n, 1, 1, 1, generator=generator).to(slices.device) - 1) * extent for extent in (0.08, 0.12)
     )
-    return gain * moved(slices, generator).clamp(min=1e-4) ** gamma
+    return gain * move_randomly(slices, generator).clamp(min=1e-4) ** gamma
 
 
-def moved(slices: Tensor, generator: torch.Generator) -> Tensor:
+def move_randomly(slices: Tensor, generator: torch.Generator) -> Tensor:
     """Slices (n, c, h, w), each flipped or not, moved and warped a little, its channels alike.
 
     Rotation up to 5 degrees, scaling up to 5 % an axis, shift up to 2 %. The warp is a smooth field through 8 x 6

@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..networks import LinearPath
+from ..models.linear import LinearPath
 
 
 @torch.no_grad()
-def fitted_latents(
-    path: LinearPath, slices: Tensor, weight: Tensor, height: Tensor, own: Tensor, noise: float
-) -> Tensor:
+def fit_latents(path: LinearPath, slices: Tensor, weight: Tensor, height: Tensor, own: Tensor, noise: float) -> Tensor:
     """The z that minimise sum_i weight_i (linear path_i - slice_i)^2 / noise + ||z||^2, without their own directions.
 
     Args:
@@ -31,13 +29,13 @@ def fitted_latents(
     fitted = []
     for n, index in enumerate(which.tolist()):
         chosen = weight[n].flatten() > 0
-        basis = without(bases[index][:, chosen].T, own[n].expand(int(chosen.sum()), -1, -1)).T
+        basis = remove_directions(bases[index][:, chosen].T, own[n].expand(int(chosen.sum()), -1, -1)).T
         weighted = basis * weight[n].flatten()[chosen] / noise
         residual = slices[n].flatten()[chosen] - means[index, chosen]
         fitted.append(torch.linalg.solve(weighted @ basis.T + unit, weighted @ residual))
     return torch.stack(fitted)
 
 
-def without(z: Tensor, own: Tensor) -> Tensor:
+def remove_directions(z: Tensor, own: Tensor) -> Tensor:
     """Latents (n, latent) without their parts along orthonormal directions (n, latent, k)."""
     return z - torch.einsum("nij,nkj,nk->ni", own, own, z)

@@ -10,9 +10,9 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..networks import GAN
-from .augment import augmented
-from .prepare import SliceData
+from ..models.gan import GAN
+from .augment import augment
+from .slices.data import SliceData
 from .trainer import Trainer, TrainingSettings
 
 DECAY = 0.998  # a step, of the running average of the generator
@@ -69,7 +69,7 @@ class GANTrainer(Trainer):
         return {"generator": generator.item(), "discriminator": discriminator.item()}
 
     def _odds(self, slices: Tensor, height: Tensor) -> Tensor:
-        return self.network.discriminator(augmented(slices, self.generator), height)
+        return self.network.discriminator(augment(slices, self.generator), height)
 
     def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)

@@ -8,8 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..models import SAMPLES
-from ..networks import GAN, VAE
+from ..models.folder import SAMPLES
+from ..models.gan import GAN
+from ..models.vae import VAE
 
 BRAINS = 4  # rows
 HEIGHTS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)  # columns

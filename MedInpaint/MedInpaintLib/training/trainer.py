@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..errors import InputError
-from ..files import replacing
-from ..latent import choose_device
-from ..models import Model, save_model
-from ..networks import GAN, VAE
-from ..slices import INTENSITY_RULE
-from .prepare import LEVELS, SliceData, load
+from ..models.folder import Model, save_model
+from ..models.gan import GAN
+from ..models.vae import VAE
+from ..search.device import choose_device
+from ..space.intensities import INTENSITY_RULE
+from ..volumes.write import replacing
 from .samples import save_samples
-from .shape import in_one_shape, mean_and_differences
+from .slices.data import LEVELS, SliceData, load
+from .slices.shape import mean_and_differences, to_common_shape
 from .validation import validate
 
 LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
@@ -92,9 +93,9 @@ class Trainer(ABC):
         self.settings, self.device = settings, device
         torch.manual_seed(settings.seed)
         self.spacing = data.template.image.GetSpacing()[0]
-        brains = in_one_shape(data.brains(tuning=False), device)
+        brains = to_common_shape(data.brains(tuning=False), device)
         self.network = self.untrained(*mean_and_differences(brains))
-        self.own = own_directions(len(brains))
+        self.own = own_latent_directions(len(brains))
         self.network.to(device, memory_format=torch.channels_last)
         self.slices, self.heights, self.subjects = usable_slices((brains * LEVELS).round().astype(np.uint8))
         self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
@@ -224,7 +225,7 @@ class Trainer(ABC):
         return model
 
 
-def own_directions(brains: int) -> Tensor:
+def own_latent_directions(brains: int) -> Tensor:
     """A brain's own directions in z and its mirror image's, (brains, 2 * brains, 2): without them, z explains it by
     the others alone."""
     unit = torch.eye(2 * brains)

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from ..networks import VAE
-from .augment import augmented, moved, random_holes
-from .fitting import fitted_latents, without
-from .prepare import SliceData
+from ..models.vae import VAE
+from .augment import augment, move_randomly, random_holes
+from .fitting import fit_latents, remove_directions
+from .slices.data import SliceData
 from .trainer import Trainer, TrainingSettings
 
 EDGE_SHARE = 0.25  # of the slices whose brain's edge is hidden, as it is in a whole head
@@ -67,21 +67,21 @@ class VAETrainer(Trainer):
         edge = self.edge[(height * (len(self.edge) - 1)).round().long()]
         decoder, scale = self.network.decoder, 2 * self.settings.noise**2
 
-        shown = augmented(slices, self.generator)
+        shown = augment(slices, self.generator)
         hole = random_holes(shown, self.spacing, self.generator)
         unknown = torch.maximum(hole, edge * self.draw(len(slices)).lt(EDGE_SHARE))
         seen = shown + 0.05 * self.draw(len(slices)) * self.draw(*shown.shape, normal=True)
         mean, log_variance = self.network.encoder(seen, unknown, height)
         z = mean + (0.5 * log_variance).exp() * self.draw(*mean.shape, normal=True)
-        squared = (decoder.linear(without(z, own), height) - shown) ** 2
+        squared = (decoder.linear(remove_directions(z, own), height) - shown) ** 2
         weight = 1 + (self.settings.hole_weight - 1) * unknown
         reconstruction = (weight * squared).flatten(1).sum(1).mean() / scale
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
         hole = random_holes(slices, self.spacing, self.generator)
         share = nnf.avg_pool2d(hole, RING, stride=1, padding=RING // 2)
-        fitted = fitted_latents(decoder.linear, slices, share * (1 - hole), height, own, FIT_NOISE)
-        linear, truth, near = moved(
+        fitted = fit_latents(decoder.linear, slices, share * (1 - hole), height, own, FIT_NOISE)
+        linear, truth, near = move_randomly(
             torch.cat([decoder.linear(fitted, height), slices, (share > 0).float()], dim=1), self.generator
         ).split(1, dim=1)
         squared = (decoder.refined(linear, height) - truth) ** 2

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..blending import poisson_blend
-from ..evaluation.metrics import brain_range, psnr
-from ..latent import search
-from ..networks import GAN, VAE
+from ..blending.poisson import poisson_blend
+from ..models.gan import GAN
+from ..models.vae import VAE
+from ..pipeline import generate
+from ..report.measures import brain_range, psnr
 from ..settings import Settings
-from ..slices import Slices, searched_heights
-from .prepare import SliceData
+from ..space.slices import Slices, searched_heights
+from .slices.data import SliceData
 
 RADII = (5.0, 10.0, 20.0)  # mm
 CASES = 1  # holes a subject and radius
@@ -58,7 +59,7 @@ def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) ->
 def _score(network: VAE | GAN, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
     slices = model_space_slices(brain, hole)
     source = np.zeros_like(brain)
-    source[slices.heights] = search(network, slices, len(brain), settings, lambda *_: None).slices
+    source[slices.heights] = generate(network, slices, len(brain), settings, lambda *_: None).slices
     filled = brain.copy()
     filled[hole] = poisson_blend(brain, source, hole, (1.0, 1.0, 1.0))
     return psnr(brain, filled, hole, brain_range(brain, brain > 0.05))

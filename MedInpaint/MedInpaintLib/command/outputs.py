@@ -1,0 +1,124 @@
+"""A run from files to files: checked before the work starts, written together once all is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError, explain_out_of_memory
+from ..models.registry import find_model
+from ..pipeline import Result, inpaint
+from ..report.figure import check_matplotlib, draw_figure
+from ..settings import Settings
+from ..space.case import check_input
+from ..volumes.read import IMAGE_SUFFIXES, read_image
+from ..volumes.write import check_writable, replacing, write_exactly
+from .console import Console
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run's result goes; None leaves a file out.
+
+    Attributes:
+        image: the filled scan.
+        report: the measurements, JSON.
+        figure: before and after, PNG.
+        generated: G(z) on the scan's grid.
+        uncertainty: the fill's standard deviation on the scan's grid.
+    """
+
+    image: Path
+    report: Path | None = None
+    figure: Path | None = None
+    generated: Path | None = None
+    uncertainty: Path | None = None
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Raise InputError unless every file can be written and none takes the place of an input or another."""
+        taken = {os.path.realpath(path) for path in inputs}
+        for path, suffixes in (
+            (self.image, IMAGE_SUFFIXES),
+            (self.generated, IMAGE_SUFFIXES),
+            (self.uncertainty, IMAGE_SUFFIXES),
+            (self.report, (".json",)),
+            (self.figure, (".png",)),
+        ):
+            if path is None:
+                continue
+            check_writable(path, suffixes)
+            if os.path.realpath(path) in taken:
+                raise InputError(f"'{path.name}' is already an input or another output: choose another name for it.")
+            taken.add(os.path.realpath(path))
+        if self.figure:
+            check_matplotlib()
+
+    def write(self, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
+        """Write all files beside their targets, then rename them all, the filled scan last.
+
+        A request to end (SIGINT, SIGTERM) leaves all targets as they were, or comes too late and is ignored.
+
+        Args:
+            scan: the input.
+            hole: bool (z, y, x), the voxels that were filled.
+            result: of inpaint().
+            about: entered at the top of the report.
+        """
+        with ExitStack() as stack:
+            for image, path in (
+                (result.image, self.image),
+                (result.generated, self.generated),
+                (result.uncertainty, self.uncertainty),
+            ):
+                if path and image:
+                    write_exactly(image, stack.enter_context(replacing(path)), path.name)
+            if self.report:
+                text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
+                stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
+            if self.figure:
+                draw_figure(stack.enter_context(replacing(self.figure)), scan, hole, result.generated, result.image)
+            with _undisturbed():
+                stack.close()  # renames them
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A moment in which a request to end comes too late: it is ignored, as what it would undo is done in part."""
+    ends = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+@explain_out_of_memory()
+def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console) -> Result:
+    """Fill the lesion of the scan in a file and write the result. Raises InputError with nothing written."""
+    if outputs.uncertainty and not settings.residual:
+        raise InputError("Without the residual the uncertainty is unknown: drop --uncertainty or --no-residual.")
+    for path in (image, mask):
+        if not os.path.exists(path):
+            raise InputError(f"'{path.name}' does not exist: check the path.")
+    outputs.check((image, mask))
+    scan, lesion = read_image(image), read_image(mask)
+    hole = check_input(scan, lesion, settings.label, settings.grow)[1]
+    find_model(settings.model)
+    from ..search.device import choose_device
+
+    console.event("device", device=str(choose_device(settings.device)))
+    result = inpaint(scan, lesion, settings, console.progress)
+    outputs.write(scan, hole, result, {"image": image.name, "mask": mask.name})
+    for warning in result.report["warnings"]:
+        console.warning(warning)
+    return result

@@ -1,0 +1,121 @@
+"""The command `medinpaint`. Its help needs no SimpleITK, scipy or torch: they are imported when there is work."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+from ..settings import BLENDINGS, DEVICES, Settings
+from .console import MODES, Console
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    default = Settings()
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="T1w brain scan: NIfTI, NRRD, MHA or a DICOM folder")
+    parser.add_argument("mask", metavar="MASK", type=Path, help="lesion mask, on any grid in the same space")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the filled scan: .nii, .nii.gz, .nrrd or .mha")
+    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"a model (default: {default.model})")
+    parser.add_argument("--device", choices=DEVICES, help=f"where to compute (default: {default.device})")
+    parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
+    parser.add_argument(
+        "--grow",
+        metavar="MM",
+        type=float,
+        help=f"also fill MM mm round the lesion: its rim is often partly lesion, try 1 (default: {default.grow:g})",
+    )
+    parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
+    parser.add_argument(
+        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 2 for a GAN)"
+    )
+    weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
+    weighting.add_argument(
+        "--window", metavar="N", type=int, help=f"context window in pixels, odd (default: {default.window})"
+    )
+    weighting.add_argument(
+        "--no-weighting", dest="weighting", action="store_const", const=False, help="weigh all known pixels alike"
+    )
+    prior.add_argument(
+        "--prior-weight", metavar="X", type=float, help="lambda of the prior loss (default: the kind of model's own)"
+    )
+    prior.add_argument("--no-prior", dest="prior", action="store_const", const=False, help="leave the prior loss out")
+    blending.add_argument(
+        "--blending",
+        choices=[b for b in BLENDINGS if b != "none"],
+        help="how the fill is joined to the scan: with a smooth change near the border (matern), or by Poisson's "
+        f"equation in the volume (3d) or slice by slice (2d) (default: {default.blending})",
+    )
+    blending.add_argument(
+        "--no-blending", dest="blending", action="store_const", const="none", help="paste what was generated"
+    )
+    parser.add_argument(
+        "--no-residual",
+        dest="residual",
+        action="store_const",
+        const=False,
+        help="do not continue into the hole what the model leaves unexplained round it",
+    )
+    parser.add_argument(
+        "--no-texture",
+        dest="texture",
+        action="store_const",
+        const=False,
+        help="fill in the plain mean estimate, without the scan's noise and sharpness",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, help=f"of random draws (default: {default.seed})")
+    parser.add_argument("--report", metavar="FILE.json", type=Path, help="write measurements of the run")
+    parser.add_argument("--figure", metavar="FILE.png", type=Path, help="write a before-and-after picture")
+    parser.add_argument("--generated", metavar="FILE", type=Path, help="write what was generated, before blending")
+    parser.add_argument(
+        "--uncertainty", metavar="FILE", type=Path, help="write the fill's standard deviation, in scan intensities"
+    )
+    parser.add_argument("--progress", choices=MODES, default="bar", help="(default: %(default)s)")
+
+
+def _run(args: argparse.Namespace, console: Console) -> None:
+    given = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    from .outputs import Outputs, run_files
+
+    outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
+    result = run_files(args.image, args.mask, outputs, settings, console)
+    with suppress(BrokenPipeError):  # it is done, whether anybody hears of it or not
+        console.event("done", output=str(args.output))
+        if args.progress == "bar":
+            console.close()
+            volume, count = (result.report["lesion"][key] for key in ("volume_ml", "count"))
+            seconds = result.report["seconds"]["total"]
+            print(f"{args.output.name}: {volume:.3g} ml in {count} lesions filled, {seconds:.0f} s")
+
+
+def _demo(args: argparse.Namespace, console: Console) -> None:
+    from .demo import demo
+
+    demo(args.output, console)
+
+
+def _models(args: argparse.Namespace, console: Console) -> None:
+    from ..evaluation.tables.text import table
+    from ..models.folder import BRAINS, WEIGHTS, models_folder
+    from ..models.registry import shipped_models
+
+    rows = [("name", "kind", "kernel", "latent", "size", "epochs", "training", "PSNR of round holes in unseen scans")]
+    for model in shipped_models():
+        card = model.card
+        psnr = card["validation"]["psnr_by_radius"]
+        rows.append(
+            (
+                model.name,
+                card["kind"],
+                card["kernel"],
+                card["latent"],
+                f"{(model.folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
+                card["epochs"],
+                f"{card['training_minutes']:.0f} min, {card['device']}",
+                ", ".join(f"{radius} mm: {value:.1f} dB" for radius, value in psnr.items()),
+            )
+        )
+    print(table(rows))
+    shared = models_folder() / BRAINS
+    print(f"They share the {shared.stat().st_size / 1e6:.1f} MB of {shared.name}.")

@@ -1,0 +1,67 @@
+"""One fill of one case, made and measured."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from ...report.measures import brain_range, psnr
+from ...space.case import Case
+from ...volumes.image import scan_values, spacing_zyx, with_voxels
+from ..fills.fills import Fill
+from ..holes.cases import Hole, Subject
+from ..tables.rows import NAN, Row
+from .brats import brats_metrics
+from .memory import PeakMemory
+from .quality import measure
+
+
+def measure_fill(
+    subject: Subject, hole: Hole, case: Case, name: str, fill: Fill, preparation: float, brats: bool = False
+) -> tuple[Row, NDArray[np.number]]:
+    """Fill the hole, put the result into the scan as the product does, and measure it on the scan's own grid.
+
+    Args:
+        name: the fill's.
+        preparation: seconds that the case has taken.
+        brats: measure as the BraTS challenge does, too.
+
+    Returns the row and the hole's new voxels, rounded to the scan's type.
+    """
+    with PeakMemory() as memory:
+        begun = time.perf_counter()
+        values = fill(case)
+        seconds = time.perf_counter() - begun
+    filled = with_voxels(case.scan, values, case.hole)
+    before, after = (sitk.GetArrayFromImage(image) for image in (subject.scan, filled))
+    spacing = spacing_zyx(subject.scan)
+    truth, result = (scan_values(image, hole.voxels) for image in (subject.scan, filled))
+    everywhere = np.ones_like(hole.voxels)
+    slice_psnr = psnr(truth, result, everywhere, brain_range(truth, subject.brain)) if len(truth) == 1 else NAN
+    row = Row(
+        group=subject.group,
+        scan=subject.name,
+        kind=hole.kind,
+        index=hole.index,
+        shape=hole.shape,
+        fill=name,
+        hole_ml=float(np.count_nonzero(hole.voxels) * spacing.prod() / 1000),
+        quality=case.alignment.quality,
+        **measure(truth, result, hole.voxels, subject.brain, spacing),
+        slice_psnr=slice_psnr,
+        preparation=preparation,
+        seconds=seconds,
+        memory=memory.megabytes,
+        changed_outside=np.count_nonzero((before != after)[~hole.voxels]),
+        same_geometry=int(_geometry(filled) == _geometry(subject.scan)),
+        same_type=int(filled.GetPixelID() == subject.scan.GetPixelID()),
+        **(brats_metrics(truth, result, hole.voxels) if brats else {}),
+    )
+    return row, after[hole.voxels]
+
+
+def _geometry(image: sitk.Image) -> tuple:
+    return image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()

@@ -1,0 +1,189 @@
+"""A model on disk: a folder with its weights, its template and a card that says what it is.
+
+A folder may come from anywhere: it is data and never code, and neither a file nor what it unpacks to may be huge.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..resources import resources_folder
+from ..space.template import Template
+
+if TYPE_CHECKING:
+    import torch
+
+    from .gan import GAN
+    from .vae import VAE
+
+CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
+BRAINS = "brains.npz"  # what the linear path holds; the shipped models share one, beside their folders
+SAMPLES = "samples.png"  # slices drawn from the prior, a row per brain
+TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
+# What is larger is refused unread; the shipped models have a quarter of it at most.
+LARGEST_CARD = 2**20  # bytes
+LARGEST_FILE, LARGEST_CONTENT = 2**30, 2**31  # bytes, as stored and unpacked
+LARGEST_SIDE, LARGEST_LATENT = 512, 4096  # voxels of the grid; numbers of a slice
+PIECE = 2**20  # bytes unpacked at a time
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's folder and its card (kind, kernel, latent, grid, data, training, validation, hashes)."""
+
+    folder: Path
+    card: dict
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def template(self) -> Template:
+        """The brain that defines the model's space. Raises InputError if the file was altered or is no template."""
+        content = self._checked(TEMPLATE)
+        try:
+            stored = _template(content, self._path(TEMPLATE))
+        except (OSError, EOFError, zlib.error, RuntimeError, ValueError) as error:
+            raise InputError(f"The template of model '{self.name}' cannot be read: install it again.") from error
+        image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
+        return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
+
+    def network(self, device: torch.device) -> VAE | GAN:
+        """The trained network in evaluation mode, on this device.
+
+        Raises InputError if the weights were altered or do not fit.
+        """
+        import torch
+
+        from .gan import GAN
+        from .vae import VAE
+
+        kinds: dict[str, type[VAE] | type[GAN]] = {"vae": VAE, "gan": GAN}
+        content, brains = self._checked(WEIGHTS), self._checked(BRAINS)
+        try:
+            mean, differences = _brains(brains, self.card["latent"])
+            _check_archive(content)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            kind = kinds[self.card["kind"]]
+            network = kind(torch.from_numpy(mean), torch.from_numpy(differences), self.card["kernel"])
+            network.load_state_dict(state)
+        except Exception as error:  # torch raises many kinds; every one means the same to the user
+            raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
+        network.requires_grad_(False).eval()
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's omission
+
+    def _path(self, name: str) -> Path:
+        here = self.folder / name
+        return models_folder() / name if name == BRAINS and not here.exists() else here
+
+    def _checked(self, name: str) -> bytes:
+        try:
+            content = _read_bytes(self._path(name), LARGEST_FILE)
+        except OSError as error:
+            raise InputError(f"Model '{self.name}' lacks the file {name}: install it again.") from error
+        except ValueError as error:
+            raise InputError(f"The file {name} of model '{self.name}' is too large: install it again.") from error
+        if hashlib.sha256(content).hexdigest() != self.card["sha256"].get(name):
+            raise InputError(f"The file {name} of model '{self.name}' was altered or is broken: install it again.")
+        return content
+
+
+def models_folder() -> Path:
+    """Where the shipped models are."""
+    return resources_folder() / "Models"
+
+
+def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict) -> Model:
+    """Write a model's folder; the weights are stored in half precision."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    torch.save({n: t.half().contiguous() if t.is_floating_point() else t for n, t in state.items()}, folder / WEIGHTS)
+    linear = network.decoder.linear
+    np.savez_compressed(
+        folder / BRAINS, mean=linear.mean.numpy(force=True), differences=linear.differences.numpy(force=True)
+    )
+    levels = sitk.Cast(
+        sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255)), sitk.sitkUInt8
+    )
+    sitk.WriteImage(levels * template.brain, str(folder / TEMPLATE), useCompression=True)
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, BRAINS, TEMPLATE)}
+    (folder / CARD).write_text(json.dumps({**card, "sha256": hashes}, indent=2) + "\n", encoding="utf-8")
+    return _read(folder)
+
+
+def _read(folder: Path) -> Model:
+    try:
+        card = json.loads(_read_bytes(folder / CARD, LARGEST_CARD).decode("utf-8"))
+        if not isinstance(card["sha256"], dict) or not card["sha256"].keys() <= {WEIGHTS, BRAINS, TEMPLATE}:
+            raise TypeError
+        for key in ("kind", "kernel", "latent"):
+            card[key]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"The card of model '{folder.name}' cannot be read: install the model again.") from error
+    return Model(folder, card)
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """A file's content. Raises OSError if it is no ordinary file, such as a pipe, and ValueError if it is larger."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    if path.stat().st_size > most:
+        raise ValueError(f"more than {most} bytes")
+    return path.read_bytes()
+
+
+def _check_archive(content: bytes) -> None:
+    """Raise an error unless this is a zip archive whose files, unpacked, are not too large together."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(part.file_size for part in archive.infolist()) > LARGEST_CONTENT:
+            raise ValueError("too large, unpacked")
+
+
+def _brains(content: bytes, latent: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the differences for a linear path of this many latents. Raises an error if they are none."""
+    _check_archive(content)
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        mean, differences = file["mean"], file["differences"]
+    heights, height, width = mean.shape
+    if (mean.dtype, differences.dtype) != (np.uint8, np.int8) or not 0 < latent <= LARGEST_LATENT:
+        raise ValueError("not as a linear path holds them")
+    if (
+        min(mean.shape) < 1
+        or max(mean.shape) > LARGEST_SIDE
+        or differences.shape != (heights, latent / 2, height, width)
+    ):
+        raise ValueError("not of the right shape")
+    return mean, differences
+
+
+def _template(content: bytes, path: Path) -> sitk.Image:
+    """The image in a template's file, whose content this is. Raises an error if it is none, or too large."""
+    size = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while piece := file.read(PIECE):
+            size += len(piece)
+            if size > LARGEST_CONTENT:
+                raise ValueError("too large, unpacked")
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # other formats, which ITK tells by the content, may refer to other files
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    shape = reader.GetSize()
+    if len(shape) != 3 or max(shape) > LARGEST_SIDE or reader.GetPixelID() != sitk.sitkUInt8:
+        raise ValueError("no volume of 8-bit grey levels")
+    return reader.Execute()

@@ -1,0 +1,154 @@
+"""What one run did, as plain JSON types: numbers are finite or null, and nothing names the patient."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+import SimpleITK as sitk
+
+from .. import __version__
+from ..models.folder import WEIGHTS, Model
+from ..settings import Settings
+from ..volumes.image import spacing_zyx
+from ..volumes.mask import bounding_box, ring
+from .measures import seam
+
+if TYPE_CHECKING:
+    from ..search.latent import Generated
+    from ..space.case import Case
+from .lesions import RING, finite_number, measure_lesions, measuring_margin
+
+OUTSIDE = 0.2  # share of the mask outside the brain from which the user is told
+
+
+def run_report(
+    case: Case,
+    generated: Generated,
+    filled: np.ndarray,
+    sd: np.ndarray | None,
+    model: Model,
+    settings: Settings,
+    device: str,
+    seconds: dict[str, float],
+    warnings: Sequence[str] = (),
+) -> dict:
+    """Measure one run.
+
+    Args:
+        case: the scan, its hole and its alignment.
+        generated: what the latent search found.
+        filled: float (n,), the hole's new values in the order of case.hole.
+        sd: float (z, y, x), their standard deviations; None if unknown.
+        model: that was used.
+        settings: of the run.
+        device: the search ran on.
+        seconds: by stage.
+        warnings: sentences, to which those of the measurements are added.
+
+    Returns a dict with:
+        lesion: of all lesions together: volume_ml; their count, where voxels that share a face, an edge or a corner
+            are one lesion; outside_brain, the share of their voxels outside the brain.
+        lesions: of each lesion, see `measure_lesions`; the largest first.
+        slices: model-space slices that were filled.
+        alignment: quality (correlation with the template), poor, brain_extracted, brain_ml.
+        search: iterations; loss, over the slices; gain and offset of the scan against the model, in model
+            intensities; scale, the scan's intensity for the model's 1.
+        intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
+            units: median, mean, sd, and percentile_99_5.
+        seam: see evaluation.metrics.seam; near 1 is invisible.
+        model, settings, versions, device, seconds (by stage and in total), warnings (sentences).
+    """
+    alignment, hole = case.alignment, case.hole
+    voxel_ml = float(np.prod(case.scan.GetSpacing())) / 1000
+    outside = np.count_nonzero(hole & ~alignment.brain) / np.count_nonzero(hole)
+    spacing = spacing_zyx(case.scan)
+    box = bounding_box(hole, measuring_margin(spacing))
+    near = case.crop(box)
+    result = near.values.copy()
+    result[near.hole] = filled
+    lesions = measure_lesions(near, result, None if sd is None else sd[box])
+    for lesion in lesions:
+        lesion["index"] = [n + side.start for n, side in zip(lesion["index"], box[::-1], strict=True)]
+    return {
+        "lesion": {
+            "volume_ml": finite_number(np.count_nonzero(hole) * voxel_ml),
+            "count": len(lesions),
+            "outside_brain": finite_number(outside),
+        },
+        "lesions": lesions,
+        "slices": int(case.slices.hole.any(axis=(1, 2)).sum()),
+        "alignment": {
+            "quality": finite_number(alignment.quality),
+            "poor": bool(alignment.poor),
+            "brain_extracted": bool(alignment.extracted),
+            "brain_ml": finite_number(np.count_nonzero(alignment.brain) * voxel_ml),
+        },
+        "search": {
+            "iterations": int(generated.iterations),
+            "loss": {
+                "median": finite_number(np.median(generated.losses)),
+                "max": finite_number(np.max(generated.losses)),
+            },
+            "gain": finite_number(generated.gain),
+            "offset": finite_number(generated.offset),
+            "scale": finite_number(case.slices.scale),
+        },
+        "intensities": {
+            "ring": _statistics(near.values[ring(near.hole, spacing, RING) & near.alignment.brain]),
+            "fill": _statistics(filled),
+            "brain": _statistics(case.values[alignment.brain & ~hole]),
+        },
+        "seam": finite_number(seam(result, near.hole, spacing, near.alignment.brain)),
+        "model": {
+            "name": model.name,
+            "kind": model.card["kind"],
+            "sha256": model.card["sha256"][WEIGHTS],
+        },
+        "settings": settings.to_dict(),
+        "versions": _versions(),
+        "device": device,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
+        "warnings": [*warnings, *_warnings(alignment.quality, alignment.poor, outside)],
+    }
+
+
+def _statistics(values: np.ndarray) -> dict[str, float | None]:
+    names = ("median", "mean", "sd", "percentile_99_5")
+    if not values.size:
+        return dict.fromkeys(names)
+    with np.errstate(over="ignore"):  # of intensities near the largest float32: entered as null
+        median, high = np.percentile(values, (50, 99.5))
+    measured = median, values.mean(dtype=np.float64), values.std(dtype=np.float64), high
+    return dict(zip(names, map(finite_number, measured), strict=True))
+
+
+def _versions() -> dict[str, str | None]:
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:  # torch found by path alone
+        torch = None
+    return {
+        "medinpaint": __version__,
+        "python": platform.python_version(),
+        "torch": torch,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "SimpleITK": sitk.Version.VersionString(),
+    }
+
+
+def _warnings(quality: float, poor: bool, outside: float) -> list[str]:
+    warnings = []
+    if poor:
+        warnings.append(f"The alignment with the model is poor ({quality:.2f}): look at the result before using it.")
+    if outside > OUTSIDE:
+        warnings.append(
+            f"{100 * outside:.0f} % of the mask lies outside the brain, where the model knows nothing: "
+            "check that it marks the lesion only."
+        )
+    return warnings

@@ -1,0 +1,236 @@
+"""The bridge to Qt: the engine in a child process, so that the application stays usable and a run can be cancelled.
+
+A process rather than a thread: it can be ended at any moment, and all memory, the GPU's too, is then free again.
+
+Of Qt only what PythonQt (Slicer) and PySide6 (the tests) spell alike is used: methods rather than properties, new-style
+connections, and handlers without arguments, so that neither overloads nor the types of signals' arguments matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qt
+
+from ...command.main import CANCELLED, WRONG_INPUT
+from ...errors import InputError
+from ...settings import Settings
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from ...pipeline import Result
+from .exchange import _files, arguments, read_result, write_inputs
+from .start import command, environment
+
+PATIENCE = 1500  # ms that a killed child may take to be gone
+LOG_LINES = 500
+LAST_WORDS = 300  # characters
+
+
+class InpaintingProcess:
+    """Runs the engine in a child process, one run at a time. All callbacks come from Qt's event loop.
+
+    Args:
+        on_progress: called with the done fraction, the stage, a message, and the seconds left (None: not known yet).
+        on_warning: called with a sentence that the user should see.
+        on_done: called with the Result.
+        on_failed: called with one sentence: why there is no result, and what to do.
+
+    Every run that is not stopped ends with one call of either on_done or on_failed. By then nothing runs and the
+    temporary folder is gone, so that they may start another run.
+    """
+
+    def __init__(
+        self,
+        on_progress: Callable[[float, str, str, float | None], None],
+        on_warning: Callable[[str], None],
+        on_done: Callable[[Result], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._on_progress = on_progress
+        self._on_warning = on_warning
+        self._on_done = on_done
+        self._on_failed = on_failed
+        self._process: qt.QProcess | None = None
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run was started that has neither ended nor been stopped."""
+        return self._process is not None
+
+    @property
+    def log(self) -> str:
+        """The last lines that the present or latest child wrote beside its events, tracebacks among them."""
+        return "\n".join(self._log)
+
+    def start(self, image: sitk.Image, mask: sitk.Image, settings: Settings) -> None:
+        """Start a run; returns at once. What is wrong with the input is told through on_failed.
+
+        Args:
+            image: the scan, as for inpaint(). It must not be changed while the run lasts.
+            mask: the lesion.
+            settings: how.
+
+        Raises:
+            InputError: a run is under way, or the scan cannot be written to a temporary folder.
+        """
+        if self.running:
+            raise InputError("A computation is already running: wait until it has ended, or cancel it.")
+        with ExitStack() as on_failure:
+            try:
+                folder = tempfile.TemporaryDirectory(prefix="medinpaint-", ignore_cleanup_errors=True)
+                on_failure.callback(_remove, folder)
+                write_inputs(Path(folder.name), image, mask)
+            except (OSError, RuntimeError) as error:
+                raise InputError("The scan cannot be written to a temporary folder: free disk space.") from error
+            self._image, self._folder, self._begun = image, folder, time.monotonic()
+            self._started, self._sentence, self._last_words = False, "", ""
+            self._unread, self._errors, self._lines = b"", b"", deque()
+            self._log.clear()
+            application = qt.QCoreApplication.instance()
+            # A callback may stop the child, which a QProcess must not see while it emits a signal: its signals only
+            # start this timer, and all work is done when that fires. Both belong to the application rather than to
+            # Python, so that no callback can destroy what is calling it.
+            self._timer = qt.QTimer(application)
+            self._timer.setSingleShot(True)
+            self._timer.timeout.connect(self._advance)
+            process = qt.QProcess(application)
+            process.setProcessEnvironment(environment())
+            process.started.connect(self._note_start)
+            process.readyReadStandardOutput.connect(self._wake)
+            process.errorOccurred.connect(self._wake)
+            process.finished.connect(self._wake)
+            program, *options = command()
+            files = _files(Path(folder.name), settings)
+            process.start(program, [*options, *files, "--progress=json", *arguments(settings)])
+            on_failure.pop_all()
+        self._process = process
+
+    def stop(self) -> None:
+        """End the run, if there is one, within two seconds: no callback comes any more, and nothing is left behind."""
+        process = self._process
+        if process is None:
+            return
+        process.blockSignals(True)  # it may outlive its run, if it takes longer than this to die
+        process.kill()
+        process.waitForFinished(PATIENCE)
+        self._forget()
+
+    def _note_start(self) -> None:
+        self._started = True
+
+    def _wake(self) -> None:
+        self._timer.start(0)
+
+    def _advance(self) -> None:
+        """Tell what the child has said since, and end the run once the child has ended."""
+        process = self._process
+        if process is None:
+            return
+        ended = process.state() == qt.QProcess.NotRunning  # asked first: then what is read next is all there is
+        self._read(process, ended)
+        try:
+            # A callback may stop the run, which clears the lines, or let Qt process events, which leads here again.
+            while self._lines:
+                self._tell(self._lines.popleft())
+        finally:
+            if self._process is process and ended:
+                self._conclude(process)
+
+    def _read(self, process: qt.QProcess, ended: bool) -> None:
+        # QByteArray.data() is a bytes object in PythonQt and in PySide6.
+        end = b"\n" if ended else b""
+        *lines, self._unread = (self._unread + process.readAllStandardOutput().data() + end).split(b"\n")
+        *errors, self._errors = (self._errors + process.readAllStandardError().data() + end).split(b"\n")
+        self._lines.extend(lines)
+        for line in filter(None, map(_text, errors)):
+            self._log.append(line)
+            self._last_words = line
+
+    def _tell(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        match event:
+            case {"event": "progress", "fraction": float() | int() as done, "stage": str(stage), "message": str(text)}:
+                self._on_progress(done, stage, text, seconds_left(done, time.monotonic() - self._begun))
+            case {"event": "warning", "message": str(message)}:
+                self._on_warning(message)
+            case {"event": "error", "message": str(message)}:
+                self._sentence = message
+            case {"event": "device" | "done"}:
+                pass
+            case _ if _text(line):
+                self._log.append(_text(line))
+
+    def _conclude(self, process: qt.QProcess) -> None:
+        result, failure = None, self._failure(process)
+        if not failure:
+            try:
+                result = read_result(Path(self._folder.name), self._image)
+            except Exception as error:  # whatever is wrong with the files, the run ends and says so
+                self._log.append(f"{type(error).__name__}: {error}")
+                failure = "The computation ended without a usable result: free disk space and try again."
+        self._forget()
+        if failure:
+            self._on_failed(failure)
+        else:
+            self._on_done(result)
+
+    def _failure(self, process: qt.QProcess) -> str:
+        """Why the child ended without a result, in one sentence; empty if it says that there is one."""
+        if not self._started:
+            return f"The computation cannot start, as '{command()[0]}' cannot be run: reinstall the application."
+        words = self._last_words.removeprefix("medinpaint: ")[:LAST_WORDS]
+        said = f" ({words})" if words else ""
+        code = process.exitCode()
+        if process.exitStatus() != qt.QProcess.NormalExit or code == CANCELLED:
+            cause = f"The computation crashed or was ended from outside{said}"
+            return f"{cause}: close other programs to free memory, or choose another device, and try again."
+        if code == WRONG_INPUT and (self._sentence or self._last_words.startswith("medinpaint: ")):
+            return self._sentence or words
+        if code:
+            return f"The computation failed{said}: try another device, and report this if it happens again."
+        return ""
+
+    def _forget(self) -> None:
+        folder, process, timer = self._folder, self._process, self._timer
+        self._process = self._timer = self._image = self._folder = None
+        self._lines.clear()
+        timer.stop()
+        timer.deleteLater()
+        if process.state() == qt.QProcess.NotRunning:  # else destroying it would wait until it is gone
+            process.deleteLater()
+        _remove(folder)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").strip()
+
+
+def _remove(folder: tempfile.TemporaryDirectory) -> None:
+    folder.cleanup()
+    for _ in range(3):  # on Windows, files stay locked for a moment after the process that held them has ended
+        if not os.path.exists(folder.name):
+            return
+        time.sleep(0.1)
+        shutil.rmtree(folder.name, ignore_errors=True)
+
+
+def seconds_left(fraction: float, elapsed: float) -> float | None:
+    """A rough estimate from the done fraction and the seconds it took; None before the engine is loaded."""
+    if not 0.05 < fraction <= 1:
+        return None
+    return elapsed * (1 - fraction) / fraction

@@ -1,0 +1,190 @@
+"""Scan -> stack of model-space axial slices, and the way back to the scan's own voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..volumes.image import affine
+from ..volumes.mask import bounding_box
+from .alignment import Alignment
+from .intensities import intensity_scale
+from .resampling import carry, covered, resampled, to_matrix
+from .template import Template
+
+NEIGHBOURS = 4  # slices above and below the hole that the search sees
+MARGIN = 8  # voxels round the part of a scan that is smoothed, more than the smoothing reaches
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The model-space slices that the hole touches and their neighbours, n of h x w pixels.
+
+    Attributes:
+        image: float32 (n, h, w), model intensities; 0 where unknown and outside the brain.
+        hole: bool (n, h, w), pixels to fill.
+        unknown: bool (n, h, w), the hole and what the scan does not show or what cannot be told from the skull.
+        context: bool (n, h, w), known pixels that the result is fitted to.
+        heights: int (n,), each slice's index along the model grid's z axis.
+        scale: difference in scan intensity between model intensities 1 and 0.
+        floor: scan intensity of model intensity 0.
+    """
+
+    image: np.ndarray
+    hole: np.ndarray
+    unknown: np.ndarray
+    context: np.ndarray
+    heights: np.ndarray
+    scale: float
+    floor: float = 0.0
+
+
+def to_model_grid(
+    scan: sitk.Image, values: np.ndarray, known: np.ndarray, template: Template, transform: sitk.Transform
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resample the known voxels to the model grid by normalised convolution, so that the hole leaks nowhere.
+
+    Returns the values (float32) and the share of each voxel that is known (0 to 1), both (z, y, x).
+    """
+    spacing = template.image.GetSpacing()[0]
+
+    def resampled(array):
+        image = _image(array.astype(np.float32), scan)
+        sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
+        image = sitk.SmoothingRecursiveGaussian(image, sigmas)
+        return sitk.GetArrayFromImage(sitk.Resample(image, template.image, transform, sitk.sitkLinear, 0.0))
+
+    share = resampled(known)
+    total = resampled(np.where(known, values, 0.0))
+    return np.where(share > 0.1, total / np.maximum(share, 0.1), 0.0).astype(np.float32), share
+
+
+def to_slices(
+    scan: sitk.Image, values: np.ndarray, hole: np.ndarray, alignment: Alignment, template: Template
+) -> Slices:
+    """Every model-space axial slice that the hole touches, and the next ones above and below.
+
+    Args:
+        scan: gives the geometry.
+        values: float32 (z, y, x), all finite; what it holds in the hole is ignored.
+        hole: bool (z, y, x).
+        alignment: of this scan to this template.
+    """
+    transform = alignment.transform
+    scale = intensity_scale(values, alignment.brain & ~hole)
+    lesion = bounding_box(hole, 1)
+    ones = _image(hole[lesion].astype(np.float32), scan[lesion[::-1]])
+    filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
+    filled |= _nearest(scan, hole, template, transform)
+    heights = searched_heights(filled)
+    slab = covered(_slab(template, heights), scan, transform.GetInverse(), MARGIN)  # all that these slices show
+    image, share = to_model_grid(scan[slab[::-1]], values[slab], ~hole[slab], template, transform)
+    image /= scale
+    field = _inside(scan, template, transform)
+    unknown = filled | (share < 0.5) & field
+    image, unknown, context = known_parts(image, unknown, field, template, alignment.extracted)
+    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
+
+
+def known_parts(
+    image: np.ndarray, unknown: np.ndarray, field: np.ndarray, template: Template, extracted: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What of a brain on the model grid is shown, what is not known and what a fill is fitted to, all (z, h, w).
+
+    Args:
+        image: float32, model intensities.
+        unknown: bool, the hole and what the scan does not show.
+        field: bool, within the scan's field.
+        extracted: whether there is no head outside the brain.
+
+    Returns `Slices.image`, `Slices.unknown` and `Slices.context` of every height.
+    """
+    brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, template.edge
+    if extracted:
+        context = ~unknown & field & (brain | edge)
+    else:
+        # A head: the skull is no part of the model, and where the brain ends is known only roughly.
+        image = np.where(brain | edge, image, 0)
+        unknown = unknown | edge
+        context = ~unknown & field & brain
+    return np.where(unknown, 0, image).astype(np.float32), unknown, context
+
+
+def searched_heights(hole: np.ndarray) -> np.ndarray:
+    """int (n,): the slices of a model-space hole, bool (z, h, w), and the next ones above and below."""
+    return np.flatnonzero(ndimage.binary_dilation(hole.any(axis=(1, 2)), iterations=NEIGHBOURS))
+
+
+def to_scan(
+    scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template
+) -> tuple[np.ndarray, np.ndarray]:
+    """Generated slices on the scan's grid, in scan intensities.
+
+    Args:
+        scan: gives the grid.
+        stack: float32 (n, h, w), model intensities, at slices.heights.
+
+    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x); elsewhere the
+    nearest slice is repeated, for two of the scan's voxels beyond the outermost ones.
+    """
+    made = np.isin(np.arange(slices.heights[0], slices.heights[-1] + 1), slices.heights)[:, None, None]
+    made = np.broadcast_to(made, (len(made), *stack.shape[1:])).astype(np.uint8)
+    valid = carry(_image(made, _slab(template, slices.heights)), scan, alignment.transform.GetInverse())
+    generated = _on_scan(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
+    return generated, valid
+
+
+def deviation_to_scan(
+    scan: sitk.Image, sd: np.ndarray, slices: Slices, alignment: Alignment, template: Template
+) -> np.ndarray:
+    """Standard deviations (n, h, w) of generated slices on the scan's grid, in scan intensities, float32 (z, y, x)."""
+    return _on_scan(scan, sd * slices.scale, slices, alignment, template, sitk.sitkLinear)
+
+
+def _on_scan(
+    scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template, interpolator: int
+) -> np.ndarray:
+    beyond = int(np.ceil(2 * max(scan.GetSpacing()) / template.image.GetSpacing()[2]))  # thick voxels look so far
+    span = np.arange(slices.heights[0] - beyond, slices.heights[-1] + 1 + beyond)
+    nearest = np.abs(span[:, None] - slices.heights[None]).argmin(axis=1)
+    volume = sitk.GetImageFromArray(stack[nearest].astype(np.float32))
+    volume.SetSpacing(template.image.GetSpacing())
+    volume.SetDirection(template.image.GetDirection())
+    volume.SetOrigin(template.image.TransformIndexToPhysicalPoint((0, 0, int(span[0]))))
+    return resampled(volume, scan, alignment.transform.GetInverse(), interpolator)
+
+
+def _slab(template: Template, heights: np.ndarray) -> sitk.Image:
+    """The model grid from the lowest of the slices to the highest."""
+    return template.image[:, :, int(heights[0]) : int(heights[-1]) + 1]
+
+
+def _image(voxels: np.ndarray, grid: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
+    image.CopyInformation(grid)
+    return image
+
+
+def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform) -> np.ndarray:
+    """bool on the model grid: the voxels nearest to the hole's, so that not even a tiny lesion falls between them."""
+    x_y_z = np.argwhere(hole)[:, ::-1]
+    to_model = np.linalg.inv(to_matrix(transform) @ affine(template.image)) @ affine(scan)
+    indices = np.rint(x_y_z @ to_model[:3, :3].T + to_model[:3, 3]).astype(int)
+    indices = indices[((indices >= 0) & (indices < template.image.GetSize())).all(axis=1)]
+    nearest = np.zeros(template.image.GetSize()[::-1], bool)
+    nearest[tuple(indices.T[::-1])] = True
+    return nearest
+
+
+def _inside(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:
+    """bool on the model grid: within the scan's field, which ends half a voxel beyond the outermost centres."""
+    to_scan = np.linalg.inv(affine(scan)) @ to_matrix(transform) @ affine(template.image)
+    z, y, x = np.ogrid[tuple(slice(length) for length in template.image.GetSize()[::-1])]
+    inside = np.ones(template.image.GetSize()[::-1], bool)
+    for (of_x, of_y, of_z, start), length in zip(to_scan[:3], scan.GetSize(), strict=True):
+        index = of_x * x + of_y * y + of_z * z + start
+        inside &= (index >= -0.5) & (index < length - 0.5)
+    return inside

@@ -1,0 +1,80 @@
+"""`medinpaint train prepare`: a folder of brain-extracted scans -> one compact file of model-space slices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...errors import InputError
+from ...space.alignment import align
+from ...space.intensities import intensity_scale
+from ...space.slices import to_model_grid
+from ...space.template import Template
+from ...volumes.read import read_image
+from .data import LEVELS, SliceData, save
+from .template import build_template
+
+MIN_QUALITY = 0.6
+
+
+def prepare(
+    train: Sequence[Path],
+    tune: Sequence[Path],
+    output: Path,
+    source: dict[str, str],
+    workers: int = 2,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Build the template from the training scans, align all scans to it, slice them and save one file.
+
+    Args:
+        train, tune: brain-extracted T1w scans, one a subject; models are never trained on the second.
+        output: the slice file (.npz).
+        source: name, licence and citation of the data, for the cards of the models trained on it.
+        workers: processes.
+        report: is told what happens.
+    """
+    with get_context("spawn").Pool(workers, initializer=_single_thread) as pool:
+        report("building the template")
+        template = build_template(train, pool.imap)
+        results = []
+        paths = [*train, *tune]
+        for path, (brain, quality) in zip(paths, pool.imap(_brain, [(p, template) for p in paths]), strict=True):
+            report(f"{path.name}: alignment quality {quality:.2f}")
+            results.append((brain, quality))
+    kept = [i for i, (_, quality) in enumerate(results) if quality >= MIN_QUALITY]
+    save(
+        SliceData(
+            np.stack([results[i][0] for i in kept]),
+            [paths[i].name.split(".")[0] for i in kept],
+            np.array([i >= len(train) for i in kept]),
+            template,
+            source,
+        ),
+        output,
+    )
+    report(f"{len(kept)} of {len(paths)} scans saved to {output}")
+
+
+def _single_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _brain(task: tuple[Path, Template]) -> tuple[np.ndarray, float]:
+    """One scan on the model grid (uint8) and its alignment quality."""
+    path, template = task
+    scan = read_image(path)
+    values = sitk.GetArrayFromImage(scan).astype(np.float32)
+    nothing = np.zeros(values.shape, bool)
+    alignment = align(scan, values, nothing, template)
+    if not alignment.extracted:
+        raise InputError(f"{path.name} shows the whole head: train on brain-extracted scans.")
+    image, _ = to_model_grid(scan, values, ~nothing, template, alignment.transform)
+    image /= intensity_scale(values, alignment.brain)
+    return np.clip(np.round(image * LEVELS), 0, 255).astype(np.uint8), alignment.quality

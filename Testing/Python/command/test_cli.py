@@ -1,0 +1,401 @@
+"""The command: what it refuses and how, what it writes, and that it can be stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedInpaintLib.command import outputs
+from MedInpaintLib.command.console import Console
+from MedInpaintLib.command.main import main
+from MedInpaintLib.evaluation.tables.text import table
+from MedInpaintLib.models.folder import models_folder
+from MedInpaintLib.pipeline import Result
+from MedInpaintLib.volumes.image import affine
+from MedInpaintLib.volumes.read import read_image
+from scipy import ndimage
+
+COMMAND = [sys.executable, "-m", "MedInpaintLib"]
+
+
+@pytest.fixture
+def folder(small, tmp_path):
+    """A folder with the small sample in it and nothing else."""
+    for path in small.iterdir():
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Replaces the work by a copy of the scan, for tests of what comes before and after it."""
+
+    def copy(scan, mask, settings, progress):
+        progress(0.5, "optimising", "half way")
+        report = {"lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "warnings": ["Look at it."]}
+        uncertainty = sitk.Cast(mask, sitk.sitkFloat32) * 12.5 if settings.residual else None
+        return Result(scan, sitk.Cast(scan, sitk.sitkFloat32), uncertainty, report)
+
+    monkeypatch.setattr(outputs, "inpaint", copy)
+
+
+def run(folder, *options, image="scan.nii.gz", mask="mask.nii.gz", output="result.nii.gz"):
+    return main(["run", str(folder / image), str(folder / mask), str(folder / output), *map(str, options)])
+
+
+def within(millimetres, hole):
+    """The 2 mm sample's voxels at most so far from the hole, and the hole."""
+    return ndimage.distance_transform_edt(~hole, sampling=2) <= millimetres
+
+
+def is_one_sentence(text):
+    lines = text.splitlines()
+    return len(lines) == 1 and lines[0].startswith("medinpaint: ") and lines[0].endswith(".")
+
+
+def save(array, path, like):
+    image = sitk.GetImageFromArray(array)
+    if image.GetDimension() == like.GetDimension():
+        image.CopyInformation(like)
+    sitk.WriteImage(image, str(path))
+
+
+# --- bad input
+
+
+def write_no_image(folder, scan, hole, like):
+    (folder / "bad.nii.gz").write_text("hello")
+
+
+def write_array(make):
+    def write(folder, scan, hole, like):
+        save(make(scan, hole), folder / "bad.nii.gz", like)
+
+    return write
+
+
+def with_nan(scan, hole):
+    values = scan.astype(np.float32)
+    values[tuple(np.argwhere(scan > 1000)[500])] = np.nan
+    return values
+
+
+def write_far_mask(folder, scan, hole, like):
+    mask = sitk.GetImageFromArray(hole.astype(np.uint8))
+    mask.SetOrigin((1000, 0, 0))
+    sitk.WriteImage(mask, str(folder / "bad.nii.gz"))
+
+
+def write_wide_mask(folder, scan, hole, like):
+    wide = sitk.ConstantPad(like, (20, 20, 20), (20, 20, 20)) * 0 + 1
+    sitk.WriteImage(sitk.Cast(wide, sitk.sitkUInt8), str(folder / "bad.nii.gz"))
+
+
+BAD_SCANS = {
+    "no image": (write_no_image, "cannot be read as an image"),
+    "4-D": (lambda f, scan, h, like: sitk.WriteImage(sitk.JoinSeries([like, like]), str(f / "bad.nii.gz")), "4 dim"),
+    "2-D": (write_array(lambda scan, hole: scan[40]), "2 dim"),
+    "colour": (
+        lambda f, scan, h, like: sitk.WriteImage(sitk.Compose([like, like, like]), str(f / "bad.nii.gz")),
+        "3 values per voxel",
+    ),
+    "NaN": (write_array(with_nan), "1 non-finite voxels"),
+    "infinite": (write_array(lambda scan, hole: np.where(with_nan(scan, hole) > 0, np.inf, 0.0)), "same value"),
+    "one value": (write_array(lambda scan, hole: scan * 0 + 7), "same value in every voxel"),
+}
+BAD_MASKS = {
+    "no image": (write_no_image, "cannot be read as an image"),
+    "empty": (write_array(lambda scan, hole: hole * np.uint8(0)), "The mask is empty"),
+    "elsewhere": (write_far_mask, "does not overlap the scan"),
+    "everything": (write_array(lambda scan, hole: np.ones(scan.shape, np.uint8)), "covers the whole scan"),
+    "larger than the scan": (write_wide_mask, "outside the scan"),
+    "most of the brain": (
+        write_array(lambda scan, hole: (scan > 1000).astype(np.uint8)),
+        "more than half of the brain",
+    ),
+}
+
+
+@pytest.mark.parametrize(("write", "complaint"), BAD_SCANS.values(), ids=BAD_SCANS)
+def test_a_bad_scan_is_refused_in_one_sentence(folder, small_scan, small_hole, capfd, write, complaint):
+    write(folder, small_scan, small_hole, read_image(folder / "scan.nii.gz"))
+    refused(folder, capfd, complaint, image="bad.nii.gz")
+
+
+@pytest.mark.parametrize(("write", "complaint"), BAD_MASKS.values(), ids=BAD_MASKS)
+def test_a_bad_mask_is_refused_in_one_sentence(folder, small_scan, small_hole, capfd, write, complaint):
+    write(folder, small_scan, small_hole, read_image(folder / "scan.nii.gz"))
+    refused(folder, capfd, complaint, mask="bad.nii.gz")
+
+
+def refused(folder, capfd, complaint, *options, **names):
+    """The run ends with exit code 2, one sentence, and the folder as it was."""
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert run(folder, *options, "--progress", "none", **names) == 2
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert is_one_sentence(error)
+    assert complaint in error
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+BAD_USAGE = {
+    "missing scan": ([], {"image": "none.nii.gz"}, "'none.nii.gz' does not exist"),
+    "missing mask": ([], {"mask": "none.nii.gz"}, "'none.nii.gz' does not exist"),
+    "label that is not there": (["--label", 7], {}, "no label 7: choose one of its labels (1)"),
+    "enlarged by too much": (["--grow", 11], {}, "enlarged by 0 to 10 mm"),
+    "made smaller": (["--grow", -1], {}, "enlarged by 0 to 10 mm"),
+    "enlarged by no number": (["--grow", "nan"], {}, "enlarged by 0 to 10 mm"),
+    "background as label": (["--label", 0], {}, "Label 0 is the background"),
+    "unknown model": (["--model", "nonesuch"], {}, "no model 'nonesuch'"),
+    "output of no image type": ([], {"output": "result.txt"}, "no supported file extension"),
+    "output in no folder": ([], {"output": "none/result.nii.gz"}, "does not exist: choose or create one"),
+    "output over the scan": ([], {"output": "scan.nii.gz"}, "already an input or another output"),
+    "output over the mask": ([], {"output": "mask.nii.gz"}, "already an input or another output"),
+    "report of no JSON type": (["--report", "report.txt"], {}, "use .json"),
+    "figure of no PNG type": (["--figure", "figure.jpg"], {}, "use .png"),
+    "even window": (["--window", 4], {}, "must be an odd number"),
+    "prior weight that is no number": (["--prior-weight", "nan"], {}, "must be a finite number"),
+    "no iterations at all": (["--iterations", -1], {}, "must be 0 or more"),
+    "unknown device": (["--device", "abacus"], {}, "invalid choice: 'abacus'"),
+    "number in words": (["--iterations", "ten"], {}, "invalid int value: 'ten'"),
+    "prior weight without a prior": (["--no-prior", "--prior-weight", 1], {}, "not allowed with argument"),
+    "window without weighting": (["--window", 9, "--no-weighting"], {}, "not allowed with argument"),
+    "blending and none": (["--blending", "2d", "--no-blending"], {}, "not allowed with argument"),
+    "unknown blending": (["--blending", "4d"], {}, "choose from 'matern', '3d', '2d'"),
+    "uncertainty of no image type": (["--uncertainty", "sd.txt"], {}, "no supported file extension"),
+    "uncertainty without residual": (
+        ["--no-residual", "--uncertainty", "sd.mha"],
+        {"image": "none.nii.gz"},  # told before the scan is looked for
+        "drop --uncertainty or --no-residual",
+    ),
+    "unknown option": (["--magic"], {}, "Unrecognized arguments: --magic"),
+}
+
+
+@pytest.mark.parametrize(("options", "names", "complaint"), BAD_USAGE.values(), ids=BAD_USAGE)
+def test_wrong_usage_is_refused_in_one_sentence(folder, capfd, options, names, complaint):
+    refused(folder, capfd, complaint, *options, **names)
+
+
+def test_a_scan_with_non_finite_voxels_is_refused_when_a_lesion_grows(folder, small_scan, small_hole, capfd):
+    write_array(with_nan)(folder, small_scan, small_hole, read_image(folder / "scan.nii.gz"))
+    refused(folder, capfd, "1 non-finite voxels", "--grow", 2, "--figure", folder / "f.png", image="bad.nii.gz")
+
+
+@pytest.mark.parametrize("flag", ["--generated", "--uncertainty"])
+def test_two_outputs_of_one_name_are_refused(folder, capfd, flag):
+    refused(folder, capfd, "another output", flag, folder / "." / "result.nii.gz")
+
+
+def test_a_device_that_is_not_there_is_refused(folder, capfd):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is there")
+    refused(folder, capfd, "no cuda device", "--device", "cuda")
+
+
+def test_a_figure_without_matplotlib_is_refused_before_the_run(folder, capfd, monkeypatch):
+    monkeypatch.setattr("MedInpaintLib.figure.find_spec", lambda name: None)
+    refused(folder, capfd, "pip install matplotlib", "--figure", folder / "figure.png")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "template.nii.gz", "card.json"])
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_a_broken_model_is_refused(folder, tmp_path_factory, capfd, name, damage):
+    model = tmp_path_factory.mktemp("models") / "mine"
+    shutil.copytree(models_folder() / "vae3", model)
+    content = (model / name).read_bytes()
+    (model / name).unlink()
+    if damage == "altered":
+        (model / name).write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:200])
+    missing_card = name == "card.json" and damage == "missing"
+    refused(folder, capfd, "no model" if missing_card else "install", "--model", model)
+
+
+@pytest.mark.parametrize("arguments", [["run", "a.nii", "b.nii", "c.nii"], ["run"], ["fly"], []], ids=len)
+def test_the_real_command_answers_wrong_input_without_a_traceback(tmp_path, arguments):
+    done = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert is_one_sentence(done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what a run writes
+
+
+def test_all_files_are_written_and_warnings_are_said(folder, capfd, instant):
+    files = {"--report": "r.json", "--figure": "f.png", "--generated": "g.nrrd", "--uncertainty": "u.mha"}
+    assert run(folder, *(part for flag, name in files.items() for part in (flag, folder / name))) == 0
+    out, error = capfd.readouterr()
+    assert out == "result.nii.gz: 1.25 ml in 1 lesions filled, 2 s\n"
+    assert error == "medinpaint: warning: Look at it.\n"
+    assert {path.name for path in folder.iterdir()} == {"scan.nii.gz", "mask.nii.gz", "result.nii.gz", *files.values()}
+    report = json.loads((folder / "r.json").read_text())
+    assert report["image"] == "scan.nii.gz"
+    assert report["lesion"]["volume_ml"] == 1.25
+    hole = sitk.GetArrayFromImage(read_image(folder / "mask.nii.gz")) > 0
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(folder / "u.mha")), 12.5 * hole)
+
+
+def test_the_help_explains_every_way_of_blending(capfd):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    text = " ".join(capfd.readouterr().out.split())
+    assert "--blending {matern,3d,2d}" in text
+    said = text.partition("how the fill is joined")[2].partition(" --")[0]
+    assert said.endswith("(default: matern)")
+    assert all(f"({name})" in said for name in ("matern", "3d", "2d"))
+
+
+def test_the_help_says_why_a_lesion_is_grown(capfd):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    said = " ".join(capfd.readouterr().out.split()).rpartition("--grow MM ")[2].partition(" --")[0]
+    assert "its rim is often partly lesion" in said
+    assert said.endswith("(default: 0)")
+
+
+def test_the_figure_outlines_what_was_filled(folder, small_scan, small_hole, instant, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(outputs, "draw_figure", lambda path, scan, hole, result: drawn.append(hole) or path.touch())
+    for options in ((), ("--grow", 3)):
+        assert run(folder, "--figure", folder / "f.png", "--progress", "none", *options) == 0
+    np.testing.assert_array_equal(drawn[0], small_hole)
+    np.testing.assert_array_equal(drawn[1], small_hole | (within(3, small_hole) & (small_scan != 0)))
+    assert drawn[1].sum() > 1.5 * drawn[0].sum()
+
+
+@pytest.mark.parametrize(("failure", "code"), [(OSError("disk full"), 2), (KeyboardInterrupt(), 130)], ids=repr)
+def test_a_failure_while_writing_leaves_earlier_files_as_they_were(folder, capfd, instant, monkeypatch, failure, code):
+    def fail(path, *_):
+        path.write_bytes(b"half")
+        raise failure
+
+    monkeypatch.setattr(outputs, "draw_figure", fail)
+    for name in ("result.nii.gz", "r.json"):
+        (folder / name).write_text("earlier")
+    before = sorted(folder.iterdir())
+    assert run(folder, "--report", folder / "r.json", "--figure", folder / "f.png") == code
+    assert sorted(folder.iterdir()) == before
+    assert {(folder / name).read_text() for name in ("result.nii.gz", "r.json")} == {"earlier"}
+    error = capfd.readouterr().err
+    assert is_one_sentence(error) if code == 2 else error == ""
+
+
+def test_a_bar_shows_the_progress_on_a_terminal_and_goes(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    console = Console("bar")
+    console.progress(0.5, "optimising", "slice 12 of 40")
+    console.close()
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.split("\r\x1b[K") == ["", "[############............]  50 % optimising: slice 12 of 40", ""]
+
+
+def test_a_table_has_aligned_columns():
+    assert table([("a", "bb"), ("ccc", 1)]).splitlines() == ["a    bb", "---  --", "ccc  1"]
+
+
+def test_the_models_are_listed(capfd):
+    assert main(["models"]) == 0
+    heading, _, *rows, shared = capfd.readouterr().out.splitlines()
+    assert heading.split()[:4] == ["name", "kind", "kernel", "latent"]
+    four = [["gan3", "gan", "3"], ["gan7", "gan", "7"], ["vae3", "vae", "3"], ["vae7", "vae", "7"]]
+    assert [row.split()[:3] for row in rows] == four
+    assert "brains.npz" in shared
+
+
+def test_a_scan_given_to_train_and_to_tune_is_refused(small, tmp_path, capfd):
+    scan, output = str(small / "scan.nii.gz"), str(tmp_path / "slices.npz")
+    assert main(["train", "prepare", "--train", str(small), "--tune", scan, "--output", output]) == 2
+    assert "given to train and to tune" in capfd.readouterr().err
+
+
+# --- the real thing, end to end
+
+
+def test_a_real_run_changes_the_hole_alone_and_tells_its_progress(folder, small_scan, small_hole):
+    files = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz", "--uncertainty", "u.nii.gz"]
+    command = [*COMMAND, "run", "scan.nii.gz", "mask.nii.gz", "result.nii.gz", "--iterations", "5", *files]
+    done = subprocess.run([*command, "--progress", "json"], cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["device", "done"]
+    fractions = [event["fraction"] for event in events if event["event"] == "progress"]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert {"aligning", "optimising", "blending"} <= {event.get("stage") for event in events}
+
+    scan, result = (read_image(folder / name) for name in ("scan.nii.gz", "result.nii.gz"))
+    assert result.GetPixelID() == scan.GetPixelID()
+    np.testing.assert_array_equal(affine(result), affine(scan))
+    changed = sitk.GetArrayFromImage(result) != small_scan
+    assert not (changed & ~small_hole).any()
+    assert changed[small_hole].mean() > 0.9
+    report = json.loads((folder / "r.json").read_text())
+    assert report["lesion"]["volume_ml"] == pytest.approx(small_hole.sum() * 0.008)
+    assert report["search"]["iterations"] == 5
+    assert not report["alignment"]["poor"]
+    assert sitk.GetArrayFromImage(read_image(folder / "g.nii.gz"))[small_hole].std() > 0
+    assert (folder / "f.png").read_bytes().startswith(b"\x89PNG")
+    uncertainty = read_image(folder / "u.nii.gz")
+    assert uncertainty.GetPixelID() == sitk.sitkFloat32
+    np.testing.assert_array_equal(affine(uncertainty), affine(scan))
+    deviation = sitk.GetArrayFromImage(uncertainty)
+    assert not deviation[~small_hole].any()
+    assert (deviation[small_hole] > 0).mean() > 0.9
+    assert report["lesions"][0]["uncertainty"] == pytest.approx(deviation[small_hole].mean(), rel=1e-3)
+
+    first = (folder / "result.nii.gz").read_bytes()
+    assert run(folder, "--iterations", 5, "--progress", "none") == 0
+    assert (folder / "result.nii.gz").read_bytes() == first
+
+
+def test_a_grown_lesion_is_filled_with_its_rim_and_nothing_beyond_changes(folder, small_scan, small_hole):
+    files = ["--report", folder / "r.json", "--uncertainty", folder / "u.mha"]
+    assert run(folder, "--grow", 2, "--iterations", 1, "--progress", "none", *files) == 0
+    changed = sitk.GetArrayFromImage(read_image(folder / "result.nii.gz")) != small_scan
+    rim = within(2, small_hole) & ~small_hole & (small_scan != 0)
+    assert rim.sum() > 100
+    assert not changed[~small_hole & ~rim].any()
+    assert changed[small_hole].mean() > 0.9
+    assert changed[rim].mean() > 0.9
+    report = json.loads((folder / "r.json").read_text())
+    assert report["settings"]["grow"] == 2
+    assert report["lesion"]["volume_ml"] == pytest.approx((small_hole | rim).sum() * 0.008)
+    deviation = sitk.GetArrayFromImage(read_image(folder / "u.mha"))
+    assert not deviation[~small_hole & ~rim].any()
+    assert (deviation[rim] > 0).mean() > 0.9
+
+
+def test_texture_and_blending_change_the_hole_alone(folder, small_scan, small_hole):
+    fills = {}
+    for options in ((), ("--no-texture",), ("--no-texture", "--blending", "3d"), ("--no-texture", "--blending", "2d")):
+        assert run(folder, "--iterations", 1, "--progress", "none", *options) == 0
+        filled = sitk.GetArrayFromImage(read_image(folder / "result.nii.gz"))
+        np.testing.assert_array_equal(filled[~small_hole], small_scan[~small_hole])
+        fills[options] = filled[small_hole]
+    assert len({fill.tobytes() for fill in fills.values()}) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "stage"), [(signal.SIGINT, "optimising"), (signal.SIGTERM, "aligning")])
+def test_a_stopped_run_leaves_nothing_behind(folder, number, stage):
+    before = sorted(folder.iterdir())
+    command = [*COMMAND, "run", "scan.nii.gz", "mask.nii.gz", "result.nii.gz", "--progress", "json"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        for line in iter(child.stdout.readline, ""):
+            if json.loads(line).get("stage") == stage:
+                child.send_signal(number)
+                break
+        _, error = child.communicate(timeout=300)
+    assert (child.returncode, error) == (130, "")
+    assert sorted(folder.iterdir()) == before

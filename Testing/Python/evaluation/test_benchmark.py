@@ -1,0 +1,140 @@
+"""The benchmark: its holes, its tables, one tiny run of the command, and the study's procedure beside it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from MedInpaintLib.blending.poisson import poisson_blend
+from MedInpaintLib.command.main import main
+from MedInpaintLib.evaluation import benchmark
+from MedInpaintLib.evaluation.fills.reference import blended, searched
+
+SECONDS = dict.fromkeys(benchmark.STAGES, 2.0)
+
+
+def case(hole=4, **changes):
+    return {
+        "model": "vae3", "device": "cpu", "hole": hole, "slices": hole, "seconds": SECONDS, "slices_a_second": 2.0,
+        "steps_a_second": 80.0, "core_seconds": 3.0, "peak_mib": 700.0, "psnr": 27.5, **changes,
+    }  # fmt: skip
+
+
+class Plane(torch.nn.Module):
+    """A network whose slices are 4 x 6 pixels of z[0], and whose prior is ||z||^2."""
+
+    prior_weight = 0.5
+
+    def decoder(self, z, height):
+        return z[:, :1, None, None].expand(1, 1, 4, 6)
+
+    def prior_loss(self, u, z, height):
+        return (u**2).sum(1)
+
+
+def test_the_references_search_reaches_the_least_loss():
+    weight = torch.zeros(4, 6)
+    weight[0, :3] = 0.1  # 0.3 |z - 2| + 0.5 z^2 is least at z = 0.3
+    found = searched(Plane(), torch.full((4, 6), 2.0), weight, torch.zeros(1), torch.tensor([[-1.0, 1.0]]), 1500)
+    assert found.shape == (4, 6)
+    assert found.numpy() == pytest.approx(0.3, abs=1e-2)
+
+
+def test_the_references_blending_reaches_poissons_solution():
+    random = np.random.default_rng(0)
+    known, source = random.random((2, 12, 12)).astype(np.float32)
+    hole = np.zeros((12, 12), bool)
+    hole[3:9, 0:7] = True  # at the slice's edge, too
+    filled = blended(*map(torch.from_numpy, (known, source, hole, np.zeros_like(hole))), 3000).numpy()
+    wanted = poisson_blend(known[None], source[None], hole[None], (1, 1, 1))
+    assert filled[hole] == pytest.approx(wanted, abs=2e-3)
+    assert np.array_equal(filled[~hole], known[~hole])
+
+
+def test_where_the_generated_slice_has_the_scans_gradients_the_reference_restores_the_scan():
+    truth = torch.linspace(0.2, 0.8, 10).repeat(8, 1)
+    hole, unknown = torch.zeros(8, 10, dtype=torch.bool), torch.zeros(8, 10, dtype=torch.bool)
+    hole[2:6, 3:7], unknown[2:6, 7] = True, True
+    known = truth.masked_fill(hole | unknown, 0)  # what is unknown beside the hole has no say
+    filled = blended(known, truth + 0.3, hole, unknown, 3000)
+    assert filled[hole].numpy() == pytest.approx(truth[hole].numpy(), abs=1e-3)
+
+
+def test_the_tables_show_the_measurements_and_how_many_times_less_is_needed_now():
+    heading, row = benchmark.rows([case(peak_mib=None)])
+    assert len(heading) == len(row)
+    assert row[:3] == ("vae3 (default)", "cpu", 4)
+    assert row[heading.index("peak (MiB)")] == ""
+    now = case(seconds={**SECONDS, "all": 1.0}, peak_mib=350.0, psnr=28.0)
+    heading, row = benchmark.against([case(), case(hole=16)], [now, case(hole=1)])
+    shown = dict(zip(heading, row, strict=True))
+    assert shown["all (s)"] == "2.0 -> 1.0 (2.00x)"
+    assert shown["aligning (s)"] == "2.0 -> 2.0 (1.00x)"
+    assert shown["peak (MiB)"] == "700 -> 350 (2.00x)"
+    assert shown["PSNR (dB)"] == "27.5 -> 28.0"
+
+
+def test_the_table_of_the_reference_shows_both_ratios():
+    entry = {
+        "model": "gan3", "device": "cpu", "slices": 1, "reference": {"seconds_a_slice": 60.0, "psnr": 21.0},
+        "product": {"seconds_a_slice": {"all": 12.0, "core": 3.0}, "psnr": 28.0}, "times_all": 5.0, "times_core": 20.0,
+    }  # fmt: skip
+    heading, study, every, core = benchmark.reference_rows([entry])
+    assert len(heading) == len(study)
+    assert every[-3:] == ("12.00", "5.0", "28.0")
+    assert core[-3:] == ("3.00", "20.0", "28.0")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--holes", "0"], "A hole can touch 1 to 104 slices"),
+        (["--holes", "500"], "A hole can touch 1 to 104 slices"),
+        (["--reference-slices", "-1"], "A hole can touch 1 to 104 slices"),
+        (["--models", "vae9"], "vae9"),
+        (["--output", "bench.txt"], "'bench.txt' has no supported file extension"),
+        (["--against", "none.json"], "'none.json' holds no measurements"),
+    ],
+)
+def test_wrong_usage_ends_before_anything_is_measured(options, said, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "measure", None)
+    assert main(["benchmark", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_that_fails_says_why():
+    with pytest.raises(benchmark.InputError, match=r"A measured run failed: 'no\.nii' does not exist"):
+        benchmark._timed([sys.executable, "-m", "MedInpaintLib", "run", "no.nii", "no.nii", "out.nii"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
+def test_what_the_benchmark_itself_holds_is_not_counted_as_a_runs_memory():
+    held = np.ones(30_000_000)  # 229 MiB
+    *_, peak = benchmark._timed([sys.executable, "-c", "pass"])
+    assert held.all()
+    assert 1 < peak < 100
+
+
+def test_the_command_measures_a_hole_of_one_slice_and_compares_with_earlier_measurements(tmp_path):
+    output, earlier = tmp_path / "now.json", tmp_path / "earlier.json"
+    earlier.write_text(json.dumps({"cases": [case(hole=1)]}), encoding="utf-8")
+    command = [sys.executable, "-m", "MedInpaintLib", "benchmark", "--models", "vae3", "--device", "cpu"]
+    command += ["--holes", "1", "--reference-slices", "0", "--against", str(earlier), "--output", str(output)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "vae3 (default)" in said
+    assert " -> " in said
+    text = output.read_text(encoding="utf-8")
+    result = json.loads(text)
+    (measured,) = result["cases"]
+    assert measured["slices"] == 1
+    seconds = measured["seconds"]
+    assert sum(seconds.values()) - seconds["all"] == pytest.approx(seconds["all"], abs=0.01)
+    assert min(seconds.values()) >= 0
+    assert measured["psnr"] > 20
+    if sys.platform != "win32":
+        assert measured["peak_mib"] > 100
+        assert measured["core_seconds"] > 1
+    assert result["machine"]["cpus"] > 0
+    assert str(tmp_path) not in text

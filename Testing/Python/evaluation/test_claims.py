@@ -1,0 +1,95 @@
+"""The study's claims: verdicts follow from paired differences of the right fills."""
+
+import numpy as np
+import pytest
+from MedInpaintLib.evaluation.tables.claims import STUDY, claims, is_large
+from rows import row
+
+CARDS = {
+    "gan3": {"kind": "gan", "kernel": 3},
+    "gan7": {"kind": "gan", "kernel": 7},
+    "vae3": {"kind": "vae", "kernel": 3},
+    "vae7": {"kind": "vae", "kernel": 7},
+}
+CASES = 10
+
+
+def rows_of(decibels, kind="square25", scatter=0.0):
+    """Rows of ten cases: each fill's PSNR is that of the case plus its own, and its SSIM follows."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for fill, own in decibels.items():
+        psnr = 20 + np.arange(CASES) + own + scatter * rng.standard_normal(CASES)
+        rows += [row(fill=fill, kind=kind, index=n, psnr=p, ssim=p / 40) for n, p in enumerate(psnr.tolist())]
+    return rows
+
+
+def verdict(rows, text, cards=CARDS):
+    return next(claim.verdict for claim in claims(rows, cards) if claim.text == text)
+
+
+@pytest.mark.parametrize(("lead", "expected"), [(1.0, "holds"), (-1.0, "does not hold"), (0.0, "not decided")])
+def test_vaes_beat_gans_if_they_do_so_in_all_cases(lead, expected):
+    rows = rows_of({"gan3": 0.0, "vae3": lead}, scatter=0.01 if lead else 1.0)
+    assert verdict(rows, "VAEs beat GANs") == expected
+
+
+def test_a_claim_that_holds_for_one_kernel_only_holds_in_part():
+    rows = rows_of({"gan3": 0.0, "vae3": 1.0, "gan7": 0.0, "vae7": -1.0})
+    assert verdict(rows, "VAEs beat GANs") == "holds in part"
+
+
+def test_models_of_other_kernels_are_no_rivals():
+    rows = rows_of({"gan3": 0.0, "vae7": 1.0})
+    assert verdict(rows, "VAEs beat GANs") == "not tested"
+    assert verdict(rows, "Larger kernels help") == "not tested"
+
+
+def test_larger_kernels_are_compared_within_a_kind():
+    rows = rows_of({"gan3": 0.0, "gan7": 1.0, "vae3": 5.0, "vae7": 6.0})
+    assert verdict(rows, "Larger kernels help") == "holds"
+    assert verdict(rows_of({"vae3": 1.0, "vae7": 0.5}), "Larger kernels help") == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("ablation", "text"),
+    [
+        ("no prior", "The prior matters"),
+        ("unweighted", "The weighting matters"),
+        ("no blending", "The blending matters"),
+    ],
+)
+def test_a_part_matters_if_the_model_is_better_than_without_it(ablation, text):
+    for own, expected in ((-0.5, "holds"), (0.5, "does not hold")):
+        rows = rows_of({"vae3": 0.0, f"vae3 {ablation}": own})
+        found = {claim.text: claim.verdict for claim in claims(rows, CARDS)}
+        assert found.pop(text) == expected
+        assert set(found.values()) == {"not tested"}
+
+
+def test_the_priors_gain_is_compared_not_the_quality():
+    rows = rows_of({"gan3": 5.0, "gan3 no prior": 4.0, "vae3": 0.0, "vae3 no prior": -3.0})
+    claim = claims(rows, CARDS)[-1]
+    assert claim.verdict == "holds"
+    assert claim.findings[0].result.median == pytest.approx(2.0)
+    assert claim.findings[0].result.n == CASES
+
+
+def test_large_holes_are_judged_alone():
+    large = rows_of({"gan3": 0.0, "vae3": -1.0}, kind="ellipsoid20")
+    small = rows_of({"gan3": 0.0, "vae3": 3.0}, kind="ellipsoid8") + rows_of({"gan3": 0.0, "vae3": 3.0})
+    assert verdict(large + small, "VAEs beat GANs in large holes too") == "does not hold"
+    assert verdict(large + small, "VAEs beat GANs") == "holds"
+
+
+def test_squares_from_40_percent_and_ellipsoids_from_16_mm_are_large():
+    kinds = ["square12", "square39", "square40", "square50", "lesions", "ellipsoid8", "ellipsoid16", "ellipsoid20"]
+    assert [kind for kind in kinds if is_large(kind)] == ["square40", "square50", "ellipsoid16", "ellipsoid20"]
+
+
+def test_the_studys_means_are_those_it_gives():
+    means = {key: round(float(np.mean(values)), 1) for key, values in STUDY.items()}
+    assert [means["gan", 3, ""], means["gan", 7, ""], means["vae", 3, ""], means["vae", 7, ""]] == [
+        22.7, 24.2, 25.3, 26.1,
+    ]  # fmt: skip
+    assert [means["vae", 7, part] for part in ("no prior", "unweighted", "no blending")] == [23.4, 22.1, 22.2]

@@ -1,0 +1,158 @@
+"""The report reads right whichever models, holes and groups are there, and its pictures show what was stored."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedInpaintLib.evaluation.experiment import write_report
+from MedInpaintLib.evaluation.figures.figures import Run
+from MedInpaintLib.evaluation.figures.pictures import read_view, view_of, view_path, voxels_path
+from MedInpaintLib.evaluation.holes.cases import Hole, Subject
+from rows import row
+from synthetic import volume
+
+SHAPE = (4, 24, 20)
+BASELINES = ("harmonic", "linear")
+KINDS = ("square12", "square25", "lesions", "ellipsoid8", "ellipsoid20")
+
+
+def card(kind, kernel, epochs=10, minutes=20.0):
+    losses = {"vae": ("reconstruction", "divergence"), "gan": ("generator", "discriminator")}[kind]
+    return {
+        "kind": kind, "kernel": kernel, "latent": 100, "epochs": epochs, "training_minutes": minutes, "device": "cpu",
+        "grid": {"size": [96, 128, 104]}, "data": {"name": "some brains"},
+        "history": [{"epoch": n + 1, **dict.fromkeys(losses, 1.0 / (n + 1))} for n in range(3)],
+    }  # fmt: skip
+
+
+CARDS = {"gan3": card("gan", 3, 20, 80.0), "vae3": card("vae", 3)}
+
+
+@pytest.fixture
+def scene():
+    """A scan of whole numbers, stored with its axes turned, and a hole in it."""
+    values = np.random.default_rng(0).integers(100, 200, SHAPE).astype(np.int16)
+    scan = volume(values, np.array([[0, -1, 0], [-1, 0, 0], [0, 0, 1]]))
+    hole = np.zeros(SHAPE, bool)
+    hole[2, 8:14, 6:12] = True
+    hole[1, 9:12, 7:9] = True
+    return Subject("g", "s", scan, None, np.ones(SHAPE, bool)), Hole("lesions", 0, "", hole)
+
+
+def finished(folder, scene, fills, kinds=KINDS, cards=CARDS, groups=("one", "two")):
+    """A run whose fill number n of a hole holds n everywhere."""
+    for name in ("fills", "views"):
+        (folder / name).mkdir(exist_ok=True)
+    rows = []
+    for number, fill in enumerate(fills):
+        for group in groups:
+            for kind in kinds:
+                for index in range(3):
+                    rows.append(
+                        row(group=group, kind=kind, index=index, fill=fill, psnr=20.0 + index + number, ssim=0.5,
+                            slice_psnr=30.0 + index if kind.startswith("square") else float("nan"))
+                    )  # fmt: skip
+    for each in rows:
+        view_of(*scene).save(view_path(folder, each.case))
+        voxels = np.full(scene[1].voxels.sum(), fills.index(each.fill), np.int16)
+        np.save(voxels_path(folder, each.case, each.fill), voxels)
+    models = []
+    for name, its in cards.items():
+        (folder / name).mkdir()
+        (folder / name / "weights.pt").write_bytes(b"0" * 2_000_000)
+        grid = np.random.default_rng(0).integers(0, 255, (60, 90), dtype=np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(grid), str(folder / name / "samples.png"))
+        models.append(SimpleNamespace(name=name, card=its, folder=folder / name))
+    return Run(folder, rows, models)
+
+
+def report(run, folder):
+    write_report(run, "medinpaint evaluate", folder)
+    text = (folder / "Experiment.md").read_text()
+    for shown in re.findall(r"!\[.*\]\((.*)\)", text):
+        assert 1000 < (folder / shown).stat().st_size < 400_000
+    return text
+
+
+PARTS = ("no prior", "unweighted", "no residual", "no blending")
+WITH_ABLATIONS = [*CARDS, *(f"{name} {part}" for name in CARDS for part in PARTS)]
+
+
+def test_every_figure_table_and_claim_is_there_with_all_models(tmp_path, scene):
+    text = report(finished(tmp_path, scene, [*BASELINES, *WITH_ABLATIONS]), tmp_path / "report")
+    shown = re.findall(r"\(Figures/(.*)\.png\)", text)
+    assert shown == [
+        "experiment_square", "experiment_lesions", "experiment_ellipsoid", "experiment_ablations", "experiment_prior",
+        "experiment_sizes_one", "experiment_sizes_two", "experiment_worst", "experiment_samples", "experiment_training",
+    ]  # fmt: skip
+    assert "| GAN 3 | 26.93, 19.38, 21.85 | 22.72 | 31.00 (n = 12) | 31.00 (n = 3) |" in text
+    assert "| GAN 7 | 26.85, 23.40, 22.22 | 24.16 | - | - |" in text
+    assert "1.25 dB" in text  # of 128 x 96 pixels against 96 x 96
+    assert "- VAEs beat GANs: **" in text
+    assert "**holds** for vae3 and gan3 (10 epochs of 2.0 min against 20 of 4.0 min)" in text
+    assert "### two, ellipsoid20" in text
+
+
+def test_the_section_of_the_downstream_study_is_taken_in_with_its_pictures(tmp_path, scene):
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "downstream.md").write_text("## Tools\n\n![Classes](downstream_p.png)\n")
+    (study / "downstream_p.png").write_bytes(b"x" * 2000)
+    write_report(finished(tmp_path, scene, BASELINES), "medinpaint evaluate", tmp_path / "report", study)
+    text = (tmp_path / "report" / "Experiment.md").read_text()
+    assert "## Tools\n\n![Classes](Figures/downstream_p.png)" in text
+    assert (tmp_path / "report" / "Figures" / "downstream_p.png").stat().st_size == 2000
+
+
+@pytest.mark.parametrize(
+    ("cards", "kinds"),
+    [({}, KINDS), ({"vae3": CARDS["vae3"]}, ("lesions",)), ({"gan3": CARDS["gan3"]}, ("square25", "ellipsoid8"))],
+)
+def test_the_report_reads_right_with_fewer_models_and_holes(tmp_path, scene, cards, kinds):
+    text = report(finished(tmp_path, scene, [*BASELINES, *cards], kinds, cards), tmp_path / "report")
+    assert "- VAEs beat GANs: **not tested**." in text
+    assert "nan" not in text
+    assert ("## Beside the study's figures" in text) == ("gan3" in cards)
+    assert ("experiment_training" in text) == bool(cards)
+
+
+def test_the_best_median_is_bold(tmp_path, scene):
+    run = finished(tmp_path, scene, [*BASELINES, "vae3"], cards={"vae3": CARDS["vae3"]})
+    text = report(run, tmp_path / "report")
+    assert "| vae3 | **23.00** / **0.500** |" in text  # 20 + the median case + its number
+    assert "| harmonic | 21.00 / **0.500** |" in text
+
+
+def test_the_typical_case_has_the_median_of_the_models_mean(tmp_path, scene):
+    run = finished(tmp_path, scene, [*BASELINES, "vae3"], cards={"vae3": CARDS["vae3"]}, groups=("one",))
+    assert {row.index for row in run.typical("lesions").values()} == {1}
+
+
+def test_a_view_shows_the_axial_slice_with_most_of_the_hole_the_front_at_the_top(scene, tmp_path):
+    subject, hole = scene
+    view = view_of(subject, hole)
+    view.save(tmp_path / "view.npz")
+    view = read_view(tmp_path / "view.npz")
+    upright = sitk.GetArrayFromImage(sitk.DICOMOrient(subject.scan, "LPS"))[2]
+    assert upright.shape == (20, 24)
+    assert np.array_equal(view.truth, upright)
+    assert view.hole.sum() == 36
+    values = sitk.GetArrayFromImage(subject.scan)
+    assert np.array_equal(view.filled(values[hole.voxels]), upright)
+    assert np.array_equal(view.filled(values[hole.voxels] + 5) - upright, 5 * view.hole)
+    assert (view.masked()[view.hole] == view.white).all()
+
+
+def test_a_close_up_holds_the_largest_piece_of_the_hole_and_stays_in_the_slice(scene):
+    subject, hole = scene
+    voxels = hole.voxels.copy()
+    voxels[2, 23, 19] = True
+    view = view_of(subject, Hole("lesions", 0, "", voxels))
+    rows, columns = view.close_up()
+    near = np.zeros_like(view.hole)
+    near[rows, columns] = True
+    assert view.hole[near].sum() >= 36
+    assert rows.stop <= 20
+    assert columns.stop <= 24

@@ -1,0 +1,249 @@
+"""What a report says of a case whose measures are known, and what its picture shows."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedInpaintLib import __version__
+from MedInpaintLib.pipeline import Result
+from MedInpaintLib.report.figure import draw_figure
+from MedInpaintLib.report.measures import seam
+from MedInpaintLib.report.run import run_report
+from MedInpaintLib.settings import Settings
+from MedInpaintLib.space.alignment import Alignment
+from MedInpaintLib.space.case import Case
+from MedInpaintLib.space.slices import Slices
+from MedInpaintLib.volumes.image import affine
+from MedInpaintLib.volumes.mask import ring
+from scipy import ndimage
+from synthetic import GEOMETRIES, volume
+
+SHAPE = (20, 24, 28)
+SPACING = (1.0, 2.0, 1.5)  # x, y, z
+MODEL = SimpleNamespace(name="mine", card={"kind": "vae", "sha256": {"weights.pt": "abc"}})
+
+
+@pytest.fixture
+def case():
+    """100 in the brain, 500 round it, and two lesions of 28 and 8 voxels of which one touches itself by an edge."""
+    values = np.full(SHAPE, 500, np.float32)
+    brain = np.zeros(SHAPE, bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    values[brain] = 100
+    hole = np.zeros(SHAPE, bool)
+    hole[8:11, 8:11, 8:11] = True
+    hole[11, 11, 10] = True
+    hole[14:16, 14:16, 20:22] = True
+    values[hole] = 7
+    touched = np.zeros((8, 4, 4), bool)
+    touched[1:7] = True  # of eight slices that are searched
+    slices = Slices(touched.astype("f4"), touched, touched, ~touched, np.arange(8), 133.0)
+    alignment = Alignment(sitk.AffineTransform(3), brain, 0.91, True)
+    return Case(volume(values, spacing=SPACING), values, hole, None, alignment, slices)
+
+
+GENERATED = SimpleNamespace(losses=np.array([1.0, 2.0, 6.0]), gain=1.1, offset=-0.02, iterations=40)
+
+
+def report_on(case, filled=100.0, generated=GENERATED, sd=None):
+    values = np.broadcast_to(filled, np.count_nonzero(case.hole)).astype(float)
+    seconds = {"aligning": 1.25, "blending": 2}
+    return run_report(case, generated, values, sd, MODEL, Settings(seed=3), "cpu", seconds)
+
+
+def test_the_lesions_are_measured_in_millilitres_and_counted_by_any_contact(case):
+    assert report_on(case)["lesion"] == {"volume_ml": 36 * 3 / 1000, "count": 2, "outside_brain": 0}
+
+
+def test_each_lesion_is_measured_by_itself_the_largest_first(case):
+    case.values[:] = 10 * np.arange(SHAPE[2])  # along x, 10 a millimetre
+    small = case.hole.copy()
+    small[:12] = False
+    large, small = report_on(case, (case.values + 20 * small)[case.hole])["lesions"]
+    assert (large["volume_ml"], small["volume_ml"]) == (28 * 3 / 1000, 8 * 3 / 1000)
+    assert (large["index"], small["index"]) == ([9, 9, 9], [20, 14, 14])
+    assert large["position_mm"] == [-31.25 + 9 * 1, 12.5 + 9 * 2, 100.75 + 9 * 1.5]
+    assert large["fill"] == pytest.approx((27 * 90 + 100) / 28, rel=1e-5)
+    assert (small["ring"], small["fill"]) == (205, 225)
+    # Steps of 30 and 10 across its faces along x, of 20 across the others; as many of each, and 10 along x near by.
+    assert small["seam"] == pytest.approx((20 + 20 / 2 + 20 / 1.5) / 10, rel=1e-5)
+
+
+def with_hole(case, *boxes, **alignment):
+    hole = np.zeros(SHAPE, bool)
+    for box in boxes:
+        hole[box] = True
+    return dataclasses.replace(case, hole=hole, alignment=dataclasses.replace(case.alignment, **alignment))
+
+
+def test_a_lesions_uncertainty_is_the_mean_of_its_voxels(case):
+    sd = np.where(np.arange(SHAPE[0])[:, None, None] < 12, 5.0, 8.0) * case.hole
+    assert [lesion["uncertainty"] for lesion in report_on(case, sd=sd)["lesions"]] == [5, 8]
+    assert [lesion["uncertainty"] for lesion in report_on(case)["lesions"]] == [None, None]
+
+
+def test_a_hollow_lesion_is_pointed_to_by_its_voxel_nearest_in_millimetres_to_its_hollow(case):
+    case = with_hole(case, np.s_[8:13, 9:14, 10:15])
+    brain = case.hole.copy()
+    case.hole[9:12, 10:13, 11:14] = False
+    case.values[9:12, 10:13, 11:14] = 60
+    case = dataclasses.replace(case, alignment=dataclasses.replace(case.alignment, brain=brain))
+    (lesion,) = report_on(case)["lesions"]
+    assert lesion["index"] == [10, 11, 10]  # x is the axis with the smallest spacing
+    assert lesion["ring"] == 60  # the hollow is known
+
+
+def test_a_lesion_does_not_count_as_known_tissue_of_another_near_it(case):
+    case = with_hole(case, np.s_[9:12, 9:12, 8:13], np.s_[9:12, 9:12, 15:18])
+    case.values[:] = 100
+    near, far = report_on(case, np.where(np.argwhere(case.hole)[:, 2] < 14, 100, 900))["lesions"]
+    assert (near["fill"], near["ring"], near["seam"]) == (100, 100, 1)
+    assert (far["fill"], far["ring"]) == (900, 100)
+
+
+def test_a_lesion_outside_the_brain_has_no_ring_and_no_seam(case):
+    lesions = report_on(with_hole(case, np.s_[8:12, 8:12, 8:12], np.s_[:2, :2, -2:], brain=case.hole))["lesions"]
+    assert [(lesion["fill"], lesion["ring"], lesion["seam"]) for lesion in lesions[1:]] == [(100, None, None)]
+    assert lesions[1]["index"] == [SHAPE[2] - 2, 0, 0]
+
+
+def test_lesions_at_the_volumes_borders_are_measured_on_what_there_is(case):
+    case = with_hole(case, np.s_[:3, :3, :3], np.s_[-1:, -1:, -1:], brain=np.ones(SHAPE, bool))
+    case.values[:] = 100
+    first, last = report_on(case)["lesions"]
+    assert (first["index"], last["index"]) == ([1, 1, 1], [n - 1 for n in SHAPE[::-1]])
+    assert first["ring"] == last["ring"] == 100
+    assert first["seam"] == last["seam"] == 1
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_a_lesions_position_is_that_of_its_voxel_on_any_grid(case, name):
+    scan = volume(case.values, GEOMETRIES[name], SPACING)
+    for lesion in report_on(dataclasses.replace(case, scan=scan))["lesions"]:
+        expected = affine(scan) @ [*lesion["index"], 1]
+        np.testing.assert_allclose(lesion["position_mm"], expected[:3], rtol=1e-5)
+
+
+def test_lesions_are_measured_in_their_surroundings_as_in_the_whole_scan(case):
+    random = np.random.default_rng(0)
+    case.values[:] = random.normal(100, 5, SHAPE)
+    case.hole[:] = random.random(SHAPE) > 0.995
+    result = case.values.copy()
+    result[case.hole] = random.normal(100, 5, np.count_nonzero(case.hole))
+    numbers, count = ndimage.label(case.hole, np.ones((3, 3, 3)))
+    spacing, brain = np.array([4.0, 2.0, 1.0]), case.alignment.brain
+    scan = volume(case.values, spacing=spacing[::-1])
+    lesions = report_on(dataclasses.replace(case, scan=scan), result[case.hole])["lesions"]
+    assert len(lesions) == count > 20
+    for lesion in lesions:
+        own = numbers == numbers[tuple(lesion["index"][::-1])]
+        known = brain & (own | ~case.hole)
+        assert own[tuple(lesion["index"][::-1])]
+        around, jump = result[ring(own, spacing, 3.0) & known], seam(result, own, spacing, known)
+        assert lesion["ring"] == (pytest.approx(around.mean(), rel=1e-5) if around.size else None)
+        assert lesion["seam"] == (pytest.approx(jump, rel=1e-5) if np.isfinite(jump) else None)
+
+
+def test_the_search_the_alignment_and_the_times_are_passed_on(case):
+    report = report_on(case)
+    assert report["slices"] == 6
+    assert report["search"] == {
+        "iterations": 40, "loss": {"median": 2, "max": 6}, "gain": 1.1, "offset": -0.02, "scale": 133,
+    }  # fmt: skip
+    brain_ml = 16 * 20 * 24 * 3 / 1000
+    assert report["alignment"] == {"quality": 0.91, "poor": False, "brain_extracted": True, "brain_ml": brain_ml}
+    assert report["seconds"] == {"aligning": 1.25, "blending": 2, "total": 3.25}
+    assert report["model"] == {"name": "mine", "kind": "vae", "sha256": "abc"}
+    assert report["settings"] == dataclasses.asdict(Settings(seed=3))
+    assert report["versions"]["medinpaint"] == __version__
+    assert all(report["versions"].values())
+
+
+def test_intensities_are_those_of_the_known_brain_and_of_the_fill(case):
+    intensities = report_on(case, filled=np.arange(36))["intensities"]
+    flat = {"median": 100, "mean": 100, "sd": 0, "percentile_99_5": 100}
+    assert intensities["ring"] == intensities["brain"] == flat
+    assert intensities["fill"]["mean"] == intensities["fill"]["median"] == 17.5
+
+
+def test_the_ring_is_three_millimetres_wide_on_every_axis():
+    hole = np.zeros(SHAPE, bool)
+    hole[10, 12, 14] = True
+    voxels = np.argwhere(ring(hole, np.array(SPACING[::-1]), 3.0)) - (10, 12, 14)
+    assert not (voxels == 0).all(axis=1).any()
+    assert np.abs(voxels).max(axis=0).tolist() == [2, 1, 3]
+    assert np.linalg.norm(voxels * SPACING[::-1], axis=1).max() == 3
+
+
+def test_a_visible_seam_is_told_from_an_invisible_one(case):
+    case.values[:] += np.random.default_rng(0).normal(0, 5, SHAPE).astype(np.float32)
+    same = 100 + np.random.default_rng(1).normal(0, 5, 36)
+    assert report_on(case, same)["seam"] < 1.5
+    assert report_on(case, same + 60)["seam"] > 5
+
+
+def test_what_is_not_finite_becomes_null_so_that_the_report_is_valid_json(case):
+    bad = SimpleNamespace(losses=np.array([np.nan]), gain=np.inf, offset=np.float32(0), iterations=np.int64(0))
+    alignment = dataclasses.replace(case.alignment, brain=case.hole.copy())
+    report = report_on(dataclasses.replace(case, alignment=alignment), generated=bad)
+    back = json.loads(json.dumps(report, allow_nan=False))
+    assert back["search"]["gain"] is None
+    assert back["search"]["loss"] == {"median": None, "max": None}
+    assert set(back["intensities"]["ring"].values()) == {None}
+
+
+def test_a_poor_alignment_and_a_mask_outside_the_brain_are_warned_of(case):
+    assert report_on(case)["warnings"] == []
+    half = case.alignment.brain.copy()
+    half[:12] = False
+    alignment = dataclasses.replace(case.alignment, quality=0.42, brain=half)
+    warnings = report_on(dataclasses.replace(case, alignment=alignment))["warnings"]
+    assert warnings[0] == "The alignment with the model is poor (0.42): look at the result before using it."
+    assert warnings[1].startswith("78 % of the mask lies outside the brain")
+
+
+# --- the picture
+
+
+def pixels(path, scan, hole, generated=None, image=None):
+    from matplotlib.image import imread
+
+    draw_figure(path, scan, hole, Result(image or scan, generated or sitk.Cast(scan, sitk.sitkFloat32), None, {}))
+    return imread(path)[..., :3]
+
+
+def gradient(like):
+    """A copy with intensities that grow from the patient's right to their left, and from the back to the front."""
+    grid = like.GetSize(), like.GetOrigin(), like.GetSpacing(), like.GetDirection()
+    points = sitk.PhysicalPointSource(sitk.sitkVectorFloat64, *grid)
+    left, back, _ = (sitk.VectorIndexSelectionCast(points, axis) for axis in range(3))
+    return sitk.Cast(left * 2 - back + 500, sitk.sitkInt16)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"), list(zip(GEOMETRIES, [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)], strict=True))
+)
+def test_the_patients_left_is_shown_right_and_the_front_up(case, tmp_path, name, order):
+    scan = sitk.PermuteAxes(gradient(volume(case.values, GEOMETRIES[name], SPACING)), order)
+    hole = sitk.PermuteAxes(volume(case.hole.astype(np.uint8), GEOMETRIES[name], SPACING), order)
+    picture = pixels(tmp_path / "figure.png", scan, sitk.GetArrayFromImage(hole) > 0).mean(axis=2)
+    height, width = picture.shape
+    first = picture[int(0.1 * height) : int(0.5 * height), int(0.02 * width) : int(0.23 * width)]
+    assert first[:, -20:].mean() > first[:, :20].mean() + 0.2
+    assert first[:20].mean() > first[-20:].mean() + 0.1
+
+
+def test_the_four_panels_show_before_mask_generated_and_after(case, tmp_path):
+    fill = case.values.copy()
+    fill[case.hole] = 500
+    black = volume(case.values * 0, spacing=SPACING)
+    picture = pixels(tmp_path / "figure.png", case.scan, case.hole, black, volume(fill, spacing=SPACING))
+    before, mask, generated, after = np.array_split(picture[60:], 4, axis=1)
+    amber = [(np.abs(part - (1, 0.69, 0)).max(axis=2) < 0.1).any() for part in (before, mask, generated, after)]
+    assert amber == [False, True, False, False]
+    assert generated.max() < 0.1
+    assert after[-300:].mean() > before[-300:].mean() + 0.01
+    assert list(tmp_path.iterdir()) == [tmp_path / "figure.png"]

@@ -1,0 +1,299 @@
+"""The latent search, on a small VAE with made-up weights whose truth is therefore known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from MedInpaintLib.errors import Cancelled, InputError
+from MedInpaintLib.models.gan import GAN
+from MedInpaintLib.models.vae import VAE
+from MedInpaintLib.search import latent
+from MedInpaintLib.search.context import context_weights
+from MedInpaintLib.search.device import choose_device
+from MedInpaintLib.search.latent import CORRELATION, search, slice_coupling
+from MedInpaintLib.settings import Settings
+from MedInpaintLib.space.slices import Slices
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from synthetic import linear_path_of
+
+SIZE = (32, 32)
+BRAINS = 2
+LATENT = 2 * BRAINS
+COUNT = 32
+HEIGHTS = np.array([9, 10, 20])
+GAIN, OFFSET = 1.1, 0.03
+SETTINGS = Settings(iterations=8, window=9, residual=False)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = VAE(*smooth_path(), 3)
+    with torch.no_grad():
+        network.decoder.refinement.out.weight.normal_(std=0.001)
+        network.encoder.out.weight.normal_(std=0.05)
+    return network.requires_grad_(False).eval()
+
+
+def smooth_path():
+    """A made-up linear path that a small displacement changes little."""
+    mean, differences = linear_path_of(COUNT, BRAINS, SIZE)
+    mean = 100 + 5 * (gaussian_filter(mean.numpy().astype(float), (0, 2, 2)) - 100)
+    differences = 8 * gaussian_filter(differences.numpy().astype(float), (0, 0, 2, 2))
+    return (torch.from_numpy(held.astype(kind)) for held, kind in ((mean, np.uint8), (differences, np.int8)))
+
+
+def decoded(network, z, heights=HEIGHTS, refined=True):
+    decode = network.decoder if refined else network.decoder.linear
+    with torch.no_grad():
+        return decode(z, torch.as_tensor(heights / (COUNT - 1), dtype=torch.float32))[:, 0].numpy()
+
+
+@pytest.fixture(scope="module")
+def truth(network):
+    z = 0.7 * torch.randn(len(HEIGHTS), LATENT, generator=torch.Generator().manual_seed(3))
+    return GAIN * decoded(network, z) + OFFSET
+
+
+@pytest.fixture(scope="module")
+def slices(truth):
+    hole = np.zeros(truth.shape, bool)
+    hole[:, 10:20, 12:24] = True
+    context = ~hole
+    context[:, :, :3] = False
+    return Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, context, HEIGHTS, 1.0)
+
+
+def run(network, slices, settings=SETTINGS, progress=lambda fraction, message: None, **options):
+    return search(network, slices, COUNT, settings, progress, **options)
+
+
+def encoded(network, slices):
+    with torch.no_grad():
+        return network.encoder(
+            torch.from_numpy(slices.image)[:, None],
+            torch.from_numpy(slices.unknown)[:, None].float(),
+            torch.as_tensor(slices.heights / (COUNT - 1), dtype=torch.float32),
+        )[0]
+
+
+def test_content_that_the_model_can_make_is_found_with_the_scans_gain_and_offset(network, slices, truth):
+    found = run(network, slices, Settings(residual=False, iterations=300, prior=False, window=9))
+    start = run(network, slices, Settings(residual=False, iterations=0, prior=False, window=9))
+    error, at_start = (np.abs(result.slices - truth)[slices.hole].mean() for result in (found, start))
+    assert error < 0.01  # of intensities that vary by about 0.15
+    assert error < 0.1 * at_start
+    assert found.gain == pytest.approx(GAIN, abs=0.03)
+    assert found.offset == pytest.approx(OFFSET, abs=0.02)
+    assert (found.losses < 0.1 * start.losses).all()
+
+
+def test_without_iterations_the_result_is_the_encoders(network, slices):
+    found = run(network, slices, replace(SETTINGS, iterations=0))
+    np.testing.assert_allclose(found.slices, decoded(network, encoded(network, slices)), atol=1e-5)
+    assert (found.gain, found.offset, found.iterations) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"weighting": False}, {"prior": False}, {"prior_weight": 0.25}], ids=lambda c: str(c)
+)
+def test_the_loss_is_the_weighted_difference_plus_the_prior(network, slices, change):
+    settings = replace(SETTINGS, iterations=0, **change)
+    z = encoded(network, slices)
+    weights = context_weights(slices.hole, slices.context, HEIGHTS, settings.window, settings.weighting)
+    expected = (weights * np.abs(decoded(network, z, refined=False) - slices.image)).sum(axis=(1, 2))
+    independent = torch.linalg.inv(slice_coupling(HEIGHTS)) @ z
+    weight = (settings.prior_weight or network.prior_weight) if settings.prior else 0
+    expected += weight * (independent**2).sum(1).numpy()
+    np.testing.assert_allclose(run(network, slices, settings).losses, expected, rtol=1e-5)
+
+
+def test_neither_the_hole_nor_what_is_no_context_is_fitted(network, slices):
+    hidden = ~slices.context
+    painted = replace(slices, image=np.where(slices.hole, np.float32(77), slices.image))
+    assert run(network, slices).slices.tobytes() == run(network, painted).slices.tobytes()
+    # Pixels that are no context only reach the encoder's start: with them hidden there too, nothing of them is left.
+    blind = replace(slices, unknown=hidden)
+    painted = replace(blind, image=np.where(hidden, np.float32(77), slices.image))
+    assert run(network, blind).slices.tobytes() == run(network, painted).slices.tobytes()
+
+
+def test_what_is_unknown_but_not_to_be_filled_draws_no_weight(network, slices):
+    more = slices.unknown.copy()
+    more[:, 25:] = True
+    found = run(network, replace(slices, unknown=more, context=slices.context & ~more), SETTINGS)
+    weights = context_weights(slices.hole, slices.context & ~more, HEIGHTS, SETTINGS.window)
+    left = np.abs(found.slices - slices.image) * weights
+    assert (found.losses >= 0.999 * left.sum(axis=(1, 2))).all()
+    assert (found.losses <= left.sum(axis=(1, 2)) + 10).all()
+
+
+# The coupling of the slices
+
+
+def test_the_coupling_gives_the_latents_of_slices_the_correlation_of_their_distance():
+    coupling = slice_coupling(HEIGHTS)
+    distance = np.abs(HEIGHTS[:, None] - HEIGHTS)
+    np.testing.assert_allclose(coupling @ coupling.T, CORRELATION**distance, atol=1e-6)
+    assert torch.equal(coupling, coupling.tril())
+
+
+def test_a_known_neighbour_informs_a_slice_of_which_nothing_is_known(network):
+    heights = np.arange(10, 15)
+    z = torch.randn(1, LATENT, generator=torch.Generator().manual_seed(8)).expand(len(heights), -1)
+    truth = decoded(network, z, heights)
+    hole = np.zeros(truth.shape, bool)
+    hole[2] = True
+    slices = Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, ~hole, heights, 1.0)
+    found = run(network, slices, Settings(residual=False, iterations=200, prior_weight=0.001, window=9)).slices[2]
+    plain = decoded(network, torch.zeros(1, LATENT), heights[2:3])[0]
+    assert np.abs(found - truth[2]).mean() < 0.7 * np.abs(plain - truth[2]).mean()
+
+
+def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices, monkeypatch):
+    monkeypatch.setattr(latent, "SETTLED", -np.inf)
+    monkeypatch.setattr(latent, "KNOT_WEIGHT", 1e6)
+    found = run(network, slices, Settings(residual=False, iterations=80, prior_weight=1e6, window=9))
+    expected = found.gain * decoded(network, torch.zeros(len(HEIGHTS), LATENT)) + found.offset
+    np.testing.assert_allclose(found.slices, expected, atol=5e-3)
+    assert np.abs(encoded(network, slices).numpy()).max() > 0.1  # it did not start there
+
+
+def test_a_search_lowers_the_loss(network, slices):
+    start = run(network, slices, replace(SETTINGS, iterations=0))
+    assert run(network, slices, replace(SETTINGS, iterations=25)).losses.sum() < start.losses.sum()
+
+
+def test_more_starts_never_give_a_worse_start(network, slices):
+    settings = replace(SETTINGS, iterations=0, prior=False)
+    one, many = (run(network, slices, replace(settings, restarts=restarts)) for restarts in (1, 60))
+    assert many.losses.sum() < one.losses.sum()
+    assert np.abs(many.slices - one.slices).max() > 1e-5
+
+
+def test_the_mean_of_the_best_starts_is_taken_if_asked_for(network, slices):
+    settings = replace(SETTINGS, iterations=0, prior=False, restarts=2)
+    first = run(network, slices, replace(settings, restarts=1)).slices  # the encoder's mean is the first start
+    best, mean = (run(network, slices, replace(settings, average=average)).slices for average in (1, 2))
+    other = 2 * mean - best
+    assert np.abs(best - other).max() > 1e-4
+    assert min(np.abs(first - best).max(), np.abs(first - other).max()) < 1e-5
+
+
+def test_a_gans_latents_stay_within_their_bound(slices):
+    torch.manual_seed(0)
+    gan = GAN(*smooth_path(), 3).requires_grad_(False).eval()
+    descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, restarts=3))
+    assert descent.u.abs().max() == gan.bound  # drawn from a standard normal prior
+    for _ in range(5):
+        descent.step()
+    assert descent.u.abs().max() <= gan.bound
+    first, again, other = (run(gan, slices, replace(SETTINGS, seed=seed)) for seed in (5, 5, 6))
+    assert first.slices.tobytes() == again.slices.tobytes() != other.slices.tobytes()
+
+
+def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(slices):
+    torch.manual_seed(0)
+    gan = GAN(*smooth_path(), 3).requires_grad_(False).eval()
+    losses = []
+    for weight in (0.0, 1e4):
+        descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, prior_weight=weight, iterations=60))
+        for _ in range(60):
+            descent.step()
+        z, _ = descent._latents()
+        losses.append(gan.prior_loss(descent.u, z, descent.height.repeat(gan.restarts)).sum())
+    assert losses[1] < losses[0]
+
+
+def test_conditioning_brings_the_known_pixels_round_the_hole_back(network, slices):
+    plain, krige_residual = (run(network, slices, replace(SETTINGS, residual=on)).slices for on in (False, True))
+    ring = slices.context & (distance_transform_edt(~slices.hole) <= 4)
+    assert (krige_residual[ring] == slices.image[ring]).all()
+    assert not np.allclose(plain[ring], slices.image[ring], atol=1e-3)
+    assert not np.array_equal(plain[slices.hole], krige_residual[slices.hole])
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, slices):
+    first, again, other = (run(network, slices, replace(SETTINGS, restarts=3, seed=seed)) for seed in (5, 5, 6))
+    assert first.slices.tobytes() == again.slices.tobytes()
+    assert first.losses.tobytes() == again.losses.tobytes()
+    assert first.slices.tobytes() != other.slices.tobytes()
+
+
+def test_a_search_leaves_torchs_own_random_state_alone(network, slices):
+    before = torch.get_rng_state()
+    run(network, slices, replace(SETTINGS, iterations=1, restarts=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_cutting_the_batch_to_fit_memory_does_not_change_the_result(network, slices, chunk):
+    settings = replace(SETTINGS, restarts=2)
+    whole = run(network, slices, settings)
+    cut = run(network, slices, settings, chunk=chunk)
+    np.testing.assert_allclose(cut.slices, whole.slices, atol=3e-4)  # rounding, turned into steps by L1's sign
+    np.testing.assert_allclose(cut.losses, whole.losses, rtol=1e-3)
+
+
+def test_a_settled_search_stops_early_and_says_after_how_many_steps(network, slices, monkeypatch):
+    monkeypatch.setattr(latent, "SETTLED", 0.05)
+    fractions = []
+    settings = replace(SETTINGS, iterations=1000)
+    found = run(network, slices, settings, lambda fraction, message: fractions.append(fraction))
+    assert 0 < found.iterations < 500
+    assert len(fractions) == found.iterations
+    assert fractions == sorted(fractions)
+
+
+def test_progress_counts_up_to_one(network, slices):
+    fractions = []
+    run(network, slices, replace(SETTINGS, iterations=4), lambda fraction, message: fractions.append(fraction))
+    assert fractions == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+def test_a_cancelled_search_stops_at_once(network, slices):
+    calls = []
+
+    def progress(fraction, message):
+        calls.append(fraction)
+        if len(calls) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(network, slices, progress=progress)
+    assert len(calls) == 3
+
+
+def test_the_search_leaves_the_network_as_it_was(network, slices):
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    run(network, slices, replace(SETTINGS, iterations=2))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.fixture
+def computer(monkeypatch):
+    """A computer with these accelerators."""
+
+    def with_devices(cuda, mps):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return with_devices
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_by_its_name(computer, name):
+    computer(cuda=False, mps=False)
+    with pytest.raises(InputError, match=rf"no {name} device.*--device cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_the_fastest_device_there_is(computer, cuda, mps, chosen):
+    computer(cuda, mps)
+    assert choose_device("auto").type == chosen
+    assert choose_device("cpu").type == "cpu"

@@ -1,0 +1,710 @@
+"""The engine in a child process: real Qt and real processes, what they say, how they end, and that nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import MedInpaintLib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedInpaintLib.command import outputs
+from MedInpaintLib.command.main import main
+from MedInpaintLib.errors import InputError
+from MedInpaintLib.models.folder import models_folder
+from MedInpaintLib.pipeline import inpaint
+from MedInpaintLib.settings import Settings
+from MedInpaintLib.volumes.read import read_image
+from qt_stand_in import process_with_pyside
+from scipy.spatial.transform import Rotation
+
+QUICK = Settings(device="cpu", iterations=1)
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+
+@pytest.fixture(scope="module")
+def process():
+    """The module under test."""
+    with process_with_pyside() as module:
+        yield module
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where the temporary folders are made: its name has a blank and umlauts."""
+    folder = tmp_path / "Zwischen ablage äöü"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(process, temporary, monkeypatch):
+    """A run that notes what it hears, and what is raised within Qt's event loop."""
+    run = Run(process, temporary)
+    for hook in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, hook, lambda *details: run.raised.append(details))
+    yield run
+    run.process.stop()
+    assert run.raised == []
+
+
+@pytest.fixture
+def child(process, tmp_path, monkeypatch):
+    """Puts a script of Python in the engine's place."""
+
+    def replace_by(code):
+        script = tmp_path / "child.py"
+        script.write_text("import json, os, sys, time\n" + textwrap.dedent(code), encoding="utf-8")
+        monkeypatch.setattr(process, "command", lambda: [sys.executable, str(script)])
+
+    return replace_by
+
+
+class Run:
+    """A process, and all that its callbacks were given."""
+
+    def __init__(self, module, temporary):
+        self.qt, self.temporary = module.qt, temporary
+        self.progress, self.warnings, self.ends, self.raised = [], [], [], []
+        self.on_progress = lambda: None
+        self.process = module.InpaintingProcess(self._progress, self.warnings.append, self._end, self._end)
+
+    def _progress(self, *told):
+        self.progress.append(told)
+        self.on_progress()
+
+    def _end(self, outcome):
+        assert not self.process.running
+        assert list(self.temporary.iterdir()) == []
+        self.ends.append(outcome)
+
+    @property
+    def stages(self):
+        return {stage for _, stage, _, _ in self.progress}
+
+    @property
+    def pid(self):
+        return self.process._process.processId()
+
+    def wait(self, until, seconds=60):
+        """Let Qt's event loop run until this holds."""
+        loop, ticker, deadline = self.qt.QEventLoop(), self.qt.QTimer(), time.monotonic() + seconds
+        ticker.timeout.connect(lambda: loop.quit() if until() or time.monotonic() > deadline else None)
+        ticker.start(10)
+        loop.exec()
+        assert until(), self.process.log
+
+    def linger(self, seconds=0.3):
+        """Let Qt's event loop run this long, so that what may still come does."""
+        end = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > end)
+
+    def outcome(self, seconds=60):
+        """What the run ends with: its Result, or the sentence that says why there is none."""
+        self.wait(lambda: self.ends, seconds)
+        self.linger()
+        assert len(self.ends) == 1
+        return self.ends.pop()
+
+
+def exists(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def is_a_sentence(text):
+    return text[:1].isupper() and text.endswith(".") and "\n" not in text
+
+
+@pytest.fixture(scope="module")
+def scan(small):
+    return read_image(small / "scan.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def mask(small):
+    return read_image(small / "mask.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def expected(scan, mask):
+    """What the engine gives in this process."""
+    return inpaint(scan, mask, QUICK)
+
+
+@pytest.fixture
+def tiny():
+    """A volume for children that do no work."""
+    return sitk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+
+
+# --- the real engine
+
+
+def test_a_real_run_gives_what_the_engine_gives_in_this_process_bit_for_bit(
+    expected, run, scan, mask, small_scan, small_hole
+):
+    run.process.start(scan, mask, QUICK)
+    assert run.process.running
+    result = run.outcome(120)
+
+    for name in ("image", "generated", "uncertainty"):
+        got, wanted = getattr(result, name), getattr(expected, name)
+        assert got.GetPixelID() == wanted.GetPixelID()
+        for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(got, geometry)() == getattr(wanted, geometry)()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(wanted))
+    changed = sitk.GetArrayFromImage(result.image) != small_scan
+    assert changed.any()
+    assert not (changed & ~small_hole).any()
+    assert {**result.report, "seconds": None} == {**expected.report, "seconds": None}
+
+    fractions = [fraction for fraction, *_ in run.progress]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert {"reading", "aligning", "optimising", "blending", "done"} <= run.stages
+    left = [seconds for *_, seconds in run.progress]
+    assert left[0] is None
+    assert left[-1] == 0
+    assert all(seconds > 0 for fraction, _, _, seconds in run.progress if 0.05 < fraction < 1)
+
+
+@posix
+def test_a_run_that_is_stopped_is_gone_at_once_and_for_good(run, scan, mask, temporary, child, tiny):
+    run.process.start(scan, mask, replace(QUICK, iterations=1000))
+    run.wait(lambda: "aligning" in run.stages)
+    pid, heard = run.pid, len(run.progress)
+    assert exists(pid)
+    assert len(list(temporary.iterdir())) == 1
+
+    begun = time.monotonic()
+    run.process.stop()
+    assert time.monotonic() - begun < 2
+    assert not run.process.running
+    assert not exists(pid)
+    assert list(temporary.iterdir()) == []
+    run.linger()
+    assert len(run.progress) == heard
+    assert run.ends == []
+
+    child("sys.exit('the next child')")
+    run.process.start(tiny, tiny, QUICK)
+    assert "the next child" in run.outcome()
+
+
+def test_wrong_input_is_told_in_the_engine_s_own_words(run, scan, mask):
+    outside = sitk.GetArrayFromImage(mask) * 0
+    outside[0, 0, 0] = 1
+    corner = sitk.GetImageFromArray(outside)
+    corner.CopyInformation(mask)
+    run.process.start(scan, corner, QUICK)
+    assert run.outcome() == "The mask lies outside the brain: check that it belongs to this scan."
+
+
+def test_a_model_s_folder_may_have_any_name(run, scan, mask, tmp_path, monkeypatch):
+    """The engine finds the model, which its damage proves, in the working directory, but no modules there."""
+    folder = tmp_path / "-modèle für mich"
+    folder.mkdir()
+    for file in (models_folder() / "vae3").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes() if file.name == "card.json" else b"damaged")
+    if sys.version_info >= (3, 11):
+        (tmp_path / "SimpleITK.py").write_text("raise ImportError('somebody else\\'s')")
+    monkeypatch.chdir(tmp_path)
+    run.process.start(scan, mask, replace(QUICK, model=folder.name))
+    sentence = run.outcome()
+    assert is_a_sentence(sentence)
+    assert "There is no model" not in sentence
+    assert "install" in sentence
+
+
+# --- children that end badly
+
+
+@posix
+def test_a_child_that_is_killed_is_reported(run, child, tiny):
+    child("print(json.dumps({'event': 'progress', 'fraction': 0.5, 'stage': 'a', 'message': 'b'}), flush=True)\n"
+          "time.sleep(60)")  # fmt: skip
+    run.process.start(tiny, tiny, QUICK)
+    run.wait(lambda: run.progress)
+    os.kill(run.pid, signal.SIGKILL)
+    sentence = run.outcome()
+    assert is_a_sentence(sentence)
+    assert "ended from outside" in sentence
+    assert "try again" in sentence
+
+
+def test_a_traceback_is_kept_and_its_last_line_told(run, child, tiny):
+    child("def work(): raise RuntimeError('GPU on fire')\nwork()")
+    run.process.start(tiny, tiny, QUICK)
+    sentence = run.outcome()
+    assert is_a_sentence(sentence)
+    assert "(RuntimeError: GPU on fire)" in sentence
+    assert "Traceback" in run.process.log
+    assert "in work" in run.process.log
+
+
+def test_a_refusal_is_told_as_it_was_said(run, child, tiny):
+    child("""
+        print(json.dumps({"event": "error", "message": "The mask is empty: paint the lesion."}))
+        print("medinpaint: The mask is empty: paint the lesion.", file=sys.stderr)
+        sys.exit(2)""")
+    run.process.start(tiny, tiny, QUICK)
+    assert run.outcome() == "The mask is empty: paint the lesion."
+
+
+def test_a_refusal_before_the_events_began_is_told_as_it_was_said(run, child, tiny):
+    child("print('medinpaint: Unrecognized arguments: see `medinpaint run --help`.', file=sys.stderr)\nsys.exit(2)")
+    run.process.start(tiny, tiny, QUICK)
+    assert run.outcome() == "Unrecognized arguments: see `medinpaint run --help`."
+
+
+def test_exit_code_2_of_something_else_is_no_refusal(run, child, tiny):
+    child("print('python: cannot open file', file=sys.stderr)\nsys.exit(2)")
+    run.process.start(tiny, tiny, QUICK)
+    sentence = run.outcome()
+    assert sentence.startswith("The computation failed (python: cannot open file)")
+    assert is_a_sentence(sentence)
+
+
+OUTPUTS = """
+import SimpleITK as sitk, shutil
+scan, filled = sys.argv[2], sys.argv[4]
+generated, report, *uncertainty = (a.split("=")[1] for a in sys.argv[5:8])
+shutil.copy(scan, filled)
+sitk.WriteImage(sitk.Cast(sitk.ReadImage(scan), sitk.sitkFloat32), generated)
+open(report, "w").write(json.dumps({"image": "scan", "mask": "mask", "lesion": {}}))
+"""
+BROKEN = {
+    "no output": "",
+    "half an image": f"{OUTPUTS}\nos.truncate(filled, 300)",
+    "no image": f"{OUTPUTS}\nopen(filled, 'w').write('hello')",
+    "another grid": f"{OUTPUTS}\nsitk.WriteImage(sitk.ConstantPad(sitk.ReadImage(scan), (1, 1, 1)), filled)",
+    "another pixel type": f"{OUTPUTS}\nshutil.copy(generated, filled)",
+    "no generated volume": f"{OUTPUTS}\nos.remove(generated)",
+    "half an uncertainty": f"{OUTPUTS}\nopen(uncertainty[0], 'w').write('ObjectType = Image')",
+    "no report": f"{OUTPUTS}\nos.remove(report)",
+    "half a report": f"{OUTPUTS}\nopen(report, 'w').write('{{')",
+    "another report": f"{OUTPUTS}\nopen(report, 'w').write('[]')",
+}
+
+
+@pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN)
+def test_a_child_that_claims_success_without_a_whole_result_is_reported(run, child, tiny, code):
+    child(code)
+    run.process.start(tiny, tiny, QUICK)
+    sentence = run.outcome()
+    assert isinstance(sentence, str)
+    assert is_a_sentence(sentence)
+    assert "without a usable result" in sentence
+    assert "Error: " in run.process.log
+
+
+def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, child, tiny):
+    tiny.SetMetaData("0010|0010", "Doe^Jane")
+    tiny.SetOrigin((0.1, 1 / 3, -7))
+    child(OUTPUTS + "assert b'Doe' not in open(scan, 'rb').read()")
+    run.process.start(tiny, tiny, QUICK)
+    result = run.outcome()
+    assert not isinstance(result, str), result
+    assert sitk.Hash(result.image) == sitk.Hash(tiny)
+    assert result.image.GetOrigin() == tiny.GetOrigin()
+    assert result.image.GetMetaData("0010|0010") == "Doe^Jane"
+    assert result.report == {"lesion": {}}
+
+
+def test_an_uncertainty_is_asked_for_where_there_can_be_one_and_read_where_it_was_written(run, child, tiny):
+    child(OUTPUTS + "assert os.path.basename(uncertainty[0]) == 'uncertainty.mha'\n"
+          "sitk.WriteImage(sitk.ReadImage(generated) + 0.5, uncertainty[0])")  # fmt: skip
+    run.process.start(tiny, tiny, QUICK)
+    result = run.outcome()
+    assert sitk.Hash(result.uncertainty) == sitk.Hash(result.generated + 0.5)
+
+    child(OUTPUTS + "assert not any(option.startswith('--uncertainty') for option in sys.argv)")
+    run.process.start(tiny, tiny, replace(QUICK, residual=False))
+    result = run.outcome()
+    assert not isinstance(result, str), result
+    assert result.uncertainty is None
+
+
+def test_the_child_is_told_how_far_the_lesion_grows(run, child, tiny):
+    for grow, told in ((0.0, []), (1.5, ["--grow=1.5"])):
+        child(f"{OUTPUTS}assert [option for option in sys.argv if 'grow' in option] == {told}")
+        run.process.start(tiny, tiny, replace(QUICK, grow=grow))
+        result = run.outcome()
+        assert not isinstance(result, str), result
+
+
+def test_a_program_that_is_missing_is_reported(run, process, monkeypatch, tmp_path, tiny):
+    monkeypatch.setattr(process, "command", lambda: [str(tmp_path / "none"), "-m", "MedInpaintLib"])
+    run.process.start(tiny, tiny, QUICK)
+    sentence = run.outcome()
+    assert "cannot start" in sentence
+    assert is_a_sentence(sentence)
+
+
+# --- what a child says
+
+
+def test_events_are_told_whole_however_they_arrive_and_rubbish_is_kept_for_the_log(run, child, tiny):
+    child(r"""
+        def say(text, pause=0.0):
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+            time.sleep(pause)
+
+        def event(fraction, **more):
+            told = {"event": "progress", "fraction": fraction, "stage": "aligning", "message": "läuft", **more}
+            return json.dumps(told, ensure_ascii=False).encode()
+
+        half = event(0.1)
+        cut = half.index("ä".encode()) + 1  # within a character
+        say(half[:cut], 0.2)
+        say(half[cut:] + b"\n", 0.2)
+        say(event(0.2) + b"\r\n\n" + event(0.3) + b"\n" + b"rubbish \xff\n[1]\n" + event(0.4, stage=None) + b"\n")
+        say(b'{"event": "warning", "message": "Look at it."}\n{"event": "device", "device": "cpu"}\n"progress"\n')
+        print("medinpaint: warning: Look at it.", file=sys.stderr)
+        say(event(0.5))
+        sys.exit("over")""")
+    run.process.start(tiny, tiny, QUICK)
+    assert "(over)" in run.outcome()
+    assert [(fraction, stage, message) for fraction, stage, message, _ in run.progress] == [
+        (fraction, "aligning", "läuft") for fraction in (0.1, 0.2, 0.3, 0.5)
+    ]
+    assert run.warnings == ["Look at it."]
+    log = run.process.log.splitlines()
+    assert {"rubbish \ufffd", "[1]", '"progress"', "medinpaint: warning: Look at it.", "over"} <= set(log)
+    assert len(log) == 6  # and the progress without a stage
+
+
+def test_a_child_that_says_a_lot_does_not_get_stuck(run, child, tiny):
+    child("""
+        for _ in range(20000):
+            print("x" * 100)
+            print("y" * 100, file=sys.stderr)
+        sys.exit(5)""")
+    run.process.start(tiny, tiny, QUICK)
+    assert "failed" in run.outcome()
+    assert len(run.process.log.splitlines()) == 500
+
+
+STEADY = """
+from MedInpaintLib.command.console import Console
+console = Console("json")
+for i in range(600):
+    console.progress(i / 600, "optimising", "")
+    time.sleep(0.05)
+"""
+
+
+# --- callbacks that act
+
+
+def test_a_second_start_is_refused_and_the_first_goes_on(run, child, tiny, temporary):
+    child("print(json.dumps({'event': 'progress', 'fraction': 0, 'stage': 'a', 'message': 'b'}), flush=True)\n"
+          "time.sleep(1)\nsys.exit('the first')")  # fmt: skip
+    run.process.start(tiny, tiny, QUICK)
+    with pytest.raises(InputError, match="already running") as refusal:
+        run.process.start(tiny, tiny, QUICK)
+    assert is_a_sentence(str(refusal.value))
+    assert len(list(temporary.iterdir())) == 1
+    assert "the first" in run.outcome()
+
+
+BURST = """
+def event(i):
+    return json.dumps({"event": "progress", "fraction": i, "stage": "", "message": ""}) + os.linesep
+sys.stdout.write(event(0))
+sys.stdout.flush()
+time.sleep(0.2)
+sys.stdout.write(event(1) + event(2) + event(3))
+sys.exit("over")
+"""
+
+
+def at_the_end(run, act):
+    """Make a run's progress act once the child of BURST has ended, with lines of it still to be told."""
+    run.on_progress = lambda: time.sleep(1) if len(run.progress) == 1 else act()
+
+
+def test_a_callback_may_stop_the_run(run, child, tiny, temporary):
+    child(BURST)
+    at_the_end(run, run.process.stop)
+    run.process.start(tiny, tiny, QUICK)
+    run.wait(lambda: len(run.progress) == 2)
+    run.linger()
+    assert [fraction for fraction, *_ in run.progress] == [0, 1]
+    assert run.ends == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_callback_may_stop_the_run_and_start_another(run, child, tiny):
+    child(STEADY)
+
+    def restart():
+        run.on_progress = lambda: None
+        run.process.stop()
+        child("sys.exit('the next child')")
+        run.process.start(tiny, tiny, QUICK)
+
+    run.on_progress = restart
+    run.process.start(tiny, tiny, QUICK)
+    assert "the next child" in run.outcome()
+    assert len(run.progress) == 1
+
+
+def test_a_callback_may_start_the_next_run(process, temporary, child, tiny):
+    child("sys.exit('over')")
+    ends = []
+
+    def again(sentence):
+        ends.append(sentence)
+        if len(ends) < 3:
+            run.process.start(tiny, tiny, QUICK)
+
+    run = Run(process, temporary)
+    run.process = process.InpaintingProcess(print, print, print, again)
+    run.process.start(tiny, tiny, QUICK)
+    run.wait(lambda: len(ends) == 3)
+    assert not run.process.running
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_callback_may_let_qt_process_its_events(run, child, tiny):
+    child("""
+        for i in range(1, 6):
+            print(json.dumps({"event": "progress", "fraction": i, "stage": "", "message": ""}), flush=True)
+            time.sleep(0.02)
+        sys.exit("over")""")
+
+    def busy():
+        time.sleep(0.05)
+        run.qt.QCoreApplication.processEvents()
+
+    run.on_progress = busy
+    run.process.start(tiny, tiny, QUICK)
+    assert "(over)" in run.outcome()
+    assert [fraction for fraction, *_ in run.progress] == [1, 2, 3, 4, 5]
+
+
+def test_a_callback_that_raises_does_not_keep_the_run_from_ending(run, child, tiny):
+    child(BURST)
+    at_the_end(run, lambda: 1 / 0)
+    run.process.start(tiny, tiny, QUICK)
+    assert "(over)" in run.outcome()
+    assert run.raised.pop()[0] is ZeroDivisionError
+
+
+def test_stopping_what_does_not_run_is_harmless(run, child, tiny):
+    run.process.stop()
+    child("sys.exit('over')")
+    run.process.start(tiny, tiny, QUICK)
+    run.outcome()
+    run.process.stop()
+    run.process.stop()
+    assert run.ends == []
+
+
+def test_a_run_may_be_stopped_right_after_its_start(run, child, tiny, temporary):
+    child(STEADY)
+    run.process.start(tiny, tiny, QUICK)
+    run.process.stop()
+    run.linger()
+    assert (run.progress, run.ends, list(temporary.iterdir())) == ([], [], [])
+
+
+@posix
+def test_a_child_that_takes_its_time_to_die_is_not_waited_for(run, process, child, tiny, temporary, monkeypatch, capfd):
+    child(STEADY)
+    run.process.start(tiny, tiny, QUICK)
+    run.wait(lambda: run.progress)
+    pid, heard = run.pid, len(run.progress)
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(process, "PATIENCE", 0)
+    run.process.stop()
+    assert not run.process.running
+    assert list(temporary.iterdir()) == []
+    run.wait(lambda: not exists(pid))
+    run.linger()
+    assert len(run.progress) == heard
+    assert capfd.readouterr().err == ""
+
+
+@posix
+def test_a_child_ends_soon_after_an_application_that_died(tmp_path):
+    """Its next word finds no listener."""
+    child, marker, driver = (tmp_path / name for name in ("child.py", "ended", "driver.py"))
+    child.write_text(f"import time\ntry:\n{textwrap.indent(STEADY, '    ')}\nfinally:\n    open({str(marker)!r}, 'w')")
+    driver.write_text(
+        textwrap.dedent(f"""
+            import os, sys
+            import SimpleITK as sitk
+            from MedInpaintLib import Settings
+            from qt_stand_in import process_with_pyside
+
+            with process_with_pyside() as process:
+                process.command = lambda: [sys.executable, {str(child)!r}]
+                run = process.InpaintingProcess(lambda *told: os._exit(9), print, print, print)
+                run.start(sitk.Image(4, 4, 4, sitk.sitkInt16), sitk.Image(4, 4, 4, sitk.sitkInt16), Settings())
+                process.qt.QCoreApplication.instance().exec()
+            """)
+    )
+    places = os.pathsep.join(map(str, (Path(__file__).parent, Path(MedInpaintLib.__file__).parents[1])))
+    environment = {**os.environ, "PYTHONPATH": places, "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, driver], env=environment, timeout=60).returncode == 9
+    deadline = time.monotonic() + 10
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert marker.exists()
+
+
+# --- how it is started
+
+
+def test_a_start_that_fails_leaves_no_folder(run, process, tiny, temporary, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sitk, "WriteImage", full)
+        with pytest.raises(InputError, match="cannot be written") as refusal:
+            run.process.start(tiny, tiny, QUICK)
+    assert is_a_sentence(str(refusal.value))
+    assert list(temporary.iterdir()) == []
+    assert not run.process.running
+
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "none"))
+    with pytest.raises(InputError, match="cannot be written"):
+        run.process.start(tiny, tiny, QUICK)
+    assert not run.process.running
+
+
+@posix
+def test_nobody_else_may_look_into_the_temporary_folder(run, child, tiny, temporary):
+    child(STEADY)
+    run.process.start(tiny, tiny, QUICK)
+    (folder,) = temporary.iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64, np.uint64, np.float32, np.float64])
+@pytest.mark.parametrize("handedness", [1, -1])
+def test_a_scan_of_any_type_on_any_grid_comes_over_exactly(process, tmp_path, kind, handedness):
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 256, 4 * 5 * 6 * np.dtype(kind).itemsize, dtype=np.uint8).view(kind).reshape(4, 5, 6)
+    scan = sitk.GetImageFromArray(bits)
+    scan.SetDirection((Rotation.random(random_state=1).as_matrix() * [1, 1, handedness]).ravel())
+    scan.SetSpacing(rng.uniform(0.4, 6, 3))
+    scan.SetOrigin(rng.uniform(-300, 300, 3))
+    process.write_inputs(tmp_path, scan, scan[::-1])
+    for name, wanted in ((process.SCAN, scan), (process.MASK, scan[::-1])):
+        got = read_image(tmp_path / name)
+        assert got.GetPixelID() == wanted.GetPixelID()
+        for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(got, geometry)() == getattr(wanted, geometry)()
+        assert sitk.GetArrayFromImage(got).tobytes() == sitk.GetArrayFromImage(wanted).tobytes()
+
+
+CHANGES = [
+    {"model": "Modelle/für mich/-x"},
+    {"model": "-x=y z"},
+    {"device": "cpu"},
+    {"label": 3},
+    {"label": -1},
+    {"grow": 0.1 + 0.2},
+    {"iterations": 0},
+    {"restarts": 4},
+    {"average": 2},
+    {"prior_weight": 0.0},
+    {"prior_weight": 0.1 + 0.2},
+    {"prior_weight": 1e-300},
+    {"prior_weight": np.float64(0.7)},
+    {"window": 31},
+    {"weighting": False},
+    {"prior": False},
+    {"residual": False},
+    {"blending": "3d"},
+    {"blending": "2d"},
+    {"blending": "none"},
+    {"texture": False},
+    {"seed": 2**63 - 1},
+]
+
+
+def parsed(options, monkeypatch):
+    """The settings that the command reads from these options."""
+    read = []
+    monkeypatch.setattr(outputs, "run_files", lambda image, mask, outputs, settings, console: read.append(settings))
+    assert main(["run", "a.nii", "b.nii", "c.nii", "--progress=json", *options]) == 0
+    return read.pop()
+
+
+def test_the_growth_is_among_the_arguments_only_if_the_lesion_grows(process):
+    assert process.arguments(Settings()) == process.arguments(Settings(grow=0)) == []
+    assert process.arguments(Settings(grow=1.5)) == ["--grow=1.5"]
+
+
+@pytest.mark.parametrize("change", [{}, *CHANGES], ids=str)
+def test_the_command_reads_the_same_settings_from_the_arguments(process, monkeypatch, change):
+    settings = Settings(**change)
+    assert parsed(process.arguments(settings), monkeypatch) == settings
+
+
+def test_every_setting_is_among_those_changes():
+    assert {name for change in CHANGES for name in change} == {field.name for field in fields(Settings)}
+
+
+def test_all_settings_may_be_changed_at_once(process, monkeypatch):
+    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 2, 1.5, 9, True, True, False, "2d", False, 5)
+    assert parsed(process.arguments(settings), monkeypatch) == settings
+
+
+def test_values_without_effect_are_left_out_as_the_command_refuses_them(process, monkeypatch):
+    settings = Settings(weighting=False, window=9, prior=False, prior_weight=2)
+    assert parsed(process.arguments(settings), monkeypatch) == Settings(weighting=False, prior=False)
+
+
+def executable(folder, name):
+    folder.mkdir(exist_ok=True)
+    path = folder / (f"{name}.exe" if os.name == "nt" else name)
+    path.write_text("")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_real_interpreter_is_preferred_to_slicer_s_launcher(process, tmp_path, monkeypatch):
+    launcher = executable(tmp_path / "bin", "PythonSlicer")
+    monkeypatch.setattr(sys, "executable", launcher)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    assert process.command() == [launcher, "-m", "MedInpaintLib"]
+    on_path = executable(tmp_path / "path", "python-real")
+    assert process.command()[0] == on_path
+    beside = executable(tmp_path / "bin", "python-real")
+    assert process.command()[0] == beside
+
+
+def test_the_child_has_this_environment_and_finds_the_package(process, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "somewhere")
+    monkeypatch.setenv("PYTHONHOME", "home")
+    variables = process.environment()
+    package = str(Path(MedInpaintLib.__file__).resolve().parents[1])
+    assert variables.value("PYTHONPATH").split(os.pathsep) == [package, "somewhere"]
+    assert variables.value("PYTHONHOME") == "home"
+    monkeypatch.delenv("PYTHONPATH")
+    assert process.environment().value("PYTHONPATH") == package
+
+
+@pytest.mark.parametrize(
+    ("fraction", "elapsed", "left"), [(0, 3, None), (0.05, 9, None), (0.25, 10, 30), (0.5, 8, 8), (1, 20, 0)]
+)
+def test_the_seconds_left_follow_from_what_is_done(process, fraction, elapsed, left):
+    assert process.seconds_left(fraction, elapsed) == (None if left is None else pytest.approx(left))
