@@ -13,11 +13,12 @@ from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.volumes.read import read_image
 
-SETTLED = 5  # runs after which the libraries' own caches are full
-MAY_GROW = 50  # MB from then on
+SETTLED = 5  # runs after which the caches of the libraries are full
+MAXIMUM_GROWTH = 50  # MB after these runs
 
 
 def main() -> int:
+    """Returns 1 if memory grows or a result differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", metavar="N", type=int, default=100, help="more than 5 (default: %(default)s)")
     runs = parser.parse_args().runs
@@ -38,13 +39,13 @@ def main() -> int:
             print(f"run {number}: {resident():.0f} MB, {threading.active_count()} Python threads", flush=True)
         if number == SETTLED:
             settled = resident()
-    enlarge = resident() - settled
-    print(f"enlarge by {enlarge:.0f} MB since run {SETTLED}")
-    return int(enlarge > MAY_GROW)
+    growth = resident() - settled
+    print(f"memory grew by {growth:.0f} MB since run {SETTLED}")
+    return int(growth > MAXIMUM_GROWTH)
 
 
 def resident() -> float:
-    """The memory that this process holds, MB."""
+    """The memory of this process in MB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 

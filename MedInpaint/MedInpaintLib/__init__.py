@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Cancelled", "InputError", "Result", "Settings", "__version__", "inpaint"]
 
-_HOMES = {
+_MODULES = {
     "Cancelled": "errors",
     "InputError": "errors",
     "Result": "pipeline",
@@ -29,7 +29,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: `medinpaint --help` need not wait for SimpleITK and scipy."""
-    if name not in _HOMES:
+    """Import a public name at its first use, so that `medinpaint --help` does not wait for SimpleITK and scipy."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

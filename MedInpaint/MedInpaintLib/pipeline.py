@@ -1,4 +1,4 @@
-"""The method: find the latents whose slices agree with the surroundings, decode them, blend them in."""
+"""The method: check the scan, align it, search the latents, krige the residual, blend, and report."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from .search.latent import Generated
     from .space.slices import Slices
 
-Progress = Callable[[float, str, str], None]  # fraction done, stage, message; raises Cancelled to stop the run
+Progress = Callable[[float, str, str], None]  # takes the fraction done, the stage and a message; may raise Cancelled
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run returns.
+    """The result of a run.
 
     Attributes:
-        image: the scan with its hole filled: same grid, same pixel type, every other voxel bit-identical. The hole is
-            the mask and what lies within settings.grow of it, voxels of 0 left out.
-        generated: float32, G(z) on the scan's grid before blending; 0 beyond the slices that were searched.
-        uncertainty: float32, how far the truth may lie from the fill: a standard deviation in the scan's intensities;
-            0 outside the hole. None without settings.residual.
-        report: measurements of the run, plain JSON types.
+        image: the scan with its hole filled. It has the same grid and pixel type, and all other voxels are
+            bit-identical. The hole is the mask, enlarged by settings.grow without voxels of value 0.
+        generated: float32, the generated slices on the scan's grid before blending; 0 outside of the searched slices.
+        uncertainty: float32, the posterior standard deviation of the fill, in scan intensities; 0 outside the hole.
+            None without settings.residual.
+        report: measurements of the run, in plain JSON types; see `run_report`.
     """
 
     image: sitk.Image
@@ -56,26 +56,26 @@ def inpaint(
     """Fill the lesion of a T1-weighted brain MRI with the tissue a healthy brain would have there.
 
     Args:
-        image: the scan, 3-D, any orientation, spacing and real pixel type; brain-extracted or whole head.
-        mask: the lesion, non-zero or settings.label, on any grid in the same physical space.
-        settings: how; the defaults if None.
-        progress: called with the done fraction, the stage and a message; raises Cancelled to stop the run.
+        image: the scan, 3-D, brain-extracted or whole head, of any orientation, spacing and real pixel type.
+        mask: the lesion, all voxels that are not 0 or have settings.label, on any grid in the same physical space.
+        settings: the settings; None for the defaults.
+        progress: called with the fraction done, the stage and a message; may raise Cancelled to stop the run.
 
     Raises:
-        InputError: the input cannot be used, or memory does not suffice; its message says why and what to do.
+        InputError: the input cannot be used, or there is not enough memory; its message says why and what to do.
     """
     from .search.device import choose_device
 
     settings = settings or Settings()
     progress = progress or (lambda fraction, stage, message: None)
-    clock = Clock()
+    clock = _Clock()
+
     progress(0.0, "reading", "checking the scan and the mask")
-    model = find_model(settings.model)
-    device = choose_device(settings.device)
-    template = model.template()
-    network = model.network(choose_device("cpu"))
-    clock.lap("reading")
-    case = prepare_case(
+    model, device = find_model(settings.model), choose_device(settings.device)
+    template, network = model.template(), model.network(choose_device("cpu"))
+    clock.end("reading")
+
+    case = prepare_case(  # checks the input, aligns the scan, and cuts it into the model's slices
         image,
         mask,
         template,
@@ -83,37 +83,43 @@ def inpaint(
         settings.grow,
         lambda done, message: progress(0.05 + 0.2 * done, "aligning", message),
     )
-    clock.lap("aligning")
+    clock.end("aligning")
+
     slices, count = case.slices, template.image.GetSize()[2]
-    found, used_device, warnings = with_fallback(
+    prediction, used_device, warnings = with_fallback(
         lambda place, chunk, report: generate(network.to(place), slices, count, settings, report, chunk),
         device,
         lambda done, message: progress(0.25 + 0.6 * done, "optimising", message),
     )
-    clock.lap("optimising")
+    clock.end("optimising")
+
     progress(0.85, "blending", "blending the generated tissue into the scan")
-    source, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    source, valid = to_scan(case.scan, prediction.slices, slices, case.alignment, case.template)
     filled = blend_into_scan(case, source, valid, settings)
     result = with_voxels(image, filled, case.hole)
-    deviation = None if found.deviation is None else deviation_on_scan(case, found.deviation)
-    clock.lap("blending")
-    report = run_report(case, found.search, filled, deviation, model, settings, used_device, clock.seconds, warnings)
-    del case  # it holds arrays of the scan's size, as those are that follow
+    deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation)
+    clock.end("blending")
+
+    report = run_report(
+        case, prediction.search, filled, deviation, model, settings, used_device, clock.seconds, warnings
+    )
+    del case  # its arrays have the size of the scan: free them before the next ones are allocated
     source *= valid
-    shown = like(image, source)
+    generated = like(image, source)
     del source, valid
     progress(1.0, "done", "finished")
-    return Result(result, shown, None if deviation is None else like(image, deviation), report)
+    return Result(result, generated, None if deviation is None else like(image, deviation), report)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the model says about the hole.
+class Prediction:
+    """The model's prediction of the slices.
 
     Attributes:
-        slices: float32 (n, h, w), model intensities: G(z), plus the kriged residual if settings.residual.
-        deviation: float32 (n, h, w), the posterior standard deviation in the hole, 0 elsewhere; None without residual.
-        search: what the latent search found.
+        slices: float32 (n, h, w), model intensities: G(z), and with settings.residual the posterior mean in the hole.
+        deviation: float32 (n, h, w), the posterior standard deviation in the hole, 0 elsewhere; None without
+            settings.residual.
+        search: the result of the latent search.
     """
 
     slices: np.ndarray
@@ -123,31 +129,28 @@ class Found:
 
 def generate(
     network: VAE | GAN, slices: Slices, count: int, settings: Settings, progress: Report, chunk: int | None = None
-) -> Found:
-    """Search the latents of the slices and decode them; krige the residual round the hole into it.
-
-    Args: as for search.latent.search.
-    """
+) -> Prediction:
+    """Search the latents of the slices, decode them, and krige the residual. Arguments as for `search`."""
     from .blending.residual import krige_residual
     from .search.device import algebra_device
     from .search.latent import CHUNK, search
 
-    found, components = search(network, slices, count, settings, progress, chunk or CHUNK)
+    generated, components = search(network, slices, count, settings, progress, chunk or CHUNK)
     if not settings.residual:
-        return Found(found.slices, None, found)
-    mean, deviation = krige_residual(found.slices, slices, components, algebra_device(network))
-    return Found(mean, deviation, found)
+        return Prediction(generated.slices, None, generated)
+    mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network))
+    return Prediction(mean, deviation, generated)
 
 
-class Clock:
-    """Seconds by stage."""
+class _Clock:
+    """Measures the seconds of each stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        """End a stage."""
+    def end(self, stage: str) -> None:
+        """End a stage and begin the next one."""
         now = time.perf_counter()
         self.seconds[stage] = round(now - self._started, 3)
         self._started = now

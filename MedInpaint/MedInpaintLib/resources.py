@@ -1,4 +1,4 @@
-"""Where the files shipped with the engine are: models and sample data."""
+"""Where the shipped models and sample data are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def resources_folder() -> Path:
-    """Beside the Slicer module and in a source checkout; inside the package where pip installed a wheel."""
+    """The folder Resources: inside an installed package, or beside the Slicer module and in a source checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "Resources"
     return inside if inside.is_dir() else package.parent / "Resources"

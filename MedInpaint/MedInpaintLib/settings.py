@@ -1,4 +1,4 @@
-"""The settings of one run: the panel's state, the command's options, the JSON saved beside a result."""
+"""The settings of one run: state of the panel, options of the command, part of the report."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ BLENDINGS = ("matern", "3d", "2d", "none")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that shapes a result.
+    """Everything that determines a result.
 
     Attributes:
-        model: name of a shipped model, or the path of a model folder.
-        device: "auto" takes CUDA, then Apple MPS, then the CPU.
-        label: the mask's label that is the lesion; None takes every non-zero voxel.
-        grow: mm by which the lesion is enlarged before it is filled: the rim of a real lesion is partly lesion, too.
-        iterations: Adam steps of the latent optimisation at most (it stops early once settled).
-        restarts: latent starts, of which those with the lowest loss are kept; None: as many as suits the kind of model.
-        prior_weight: lambda of the prior loss; None: what suits the kind of model.
+        model: name of a shipped model, or the path of a model's folder.
+        device: "auto" takes CUDA, else Apple MPS, else the CPU.
+        label: the value that marks the lesion in the mask; None takes every non-zero voxel.
+        grow: enlarge the lesion by this distance (mm) before it is filled, because its rim is often partly lesion.
+        iterations: largest number of Adam steps of the latent search, which stops earlier when the loss is stable.
+        restarts: number of starts of the latent search, the best of which counts; None: the model's default.
+        prior_weight: lambda of the prior loss; None: the model's default.
         window: side of the cubic window of the context weights, in model pixels (odd).
-        weighting: weigh known pixels by how much of their window is hole (else all alike).
+        weighting: weigh a known pixel by the share of hole in its window; without, all weigh the same.
         prior: use the prior loss.
-        residual: continue what G(z) leaves unexplained round the hole into it (kriging).
-        blending: "matern", "3d" or "2d" (slice by slice) for Poisson's, or "none" to paste.
-        texture: give the fill sharp edges and the scan's noise; without, it is the mean of what may be there.
+        residual: continue the residual, scan minus G(z), from the ring around the hole into the hole (kriging).
+        blending: "matern", "3d" (Poisson), "2d" (Poisson, slice by slice) or "none" (paste).
+        texture: add sharp edges and the scan's noise to the fill; without, the fill is the posterior mean.
         seed: seed of every random draw.
     """
 

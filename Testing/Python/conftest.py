@@ -1,13 +1,22 @@
-"""Fixtures that several test files share: the shipped sample at 2 mm, on which a run takes seconds."""
+"""Fixtures for several test files: the shipped sample at 2 mm, on which a run takes seconds."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from MedInpaintLib.models.folder import Model
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.volumes.read import read_image
 from MedInpaintLib.volumes.write import write_image
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each test process and its children: more would only wait
+    os.environ |= {"OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +36,14 @@ def small(samples, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def folder(small, tmp_path) -> Path:
+    """A new folder with a copy of the small sample."""
+    for path in small.iterdir():
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def small_scan(small) -> np.ndarray:
     return sitk.GetArrayFromImage(read_image(small / "scan.nii.gz"))
@@ -35,3 +52,28 @@ def small_scan(small) -> np.ndarray:
 @pytest.fixture(scope="session")
 def small_hole(small) -> np.ndarray:
     return sitk.GetArrayFromImage(read_image(small / "mask.nii.gz")) > 0
+
+
+@pytest.fixture(scope="module")
+def fast_engine():
+    """An engine that loads each model once, as a run does not change it, and kriges with 500 known pixels, not 2500."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, method in _LOADERS.items():
+            patch.setattr(Model, name, method)
+        patch.setattr("MedInpaintLib.blending.residual.MAXIMUM_KNOWN", 500)
+        yield
+
+
+def _remember(method):
+    results = {}
+
+    def remembered(model, *arguments):
+        key = model.folder, *map(str, arguments)
+        if key not in results:
+            results[key] = method(model, *arguments)
+        return results[key]
+
+    return remembered
+
+
+_LOADERS = {name: _remember(getattr(Model, name)) for name in ("network", "template")}

@@ -6,6 +6,8 @@ they are given; the parameter node holds what is written to it. A name that a wi
 as in the desktop. None of this shows what the desktop does: it shows that the panel's code runs and what it asks for.
 """
 
+import sys
+import time
 import types
 import typing
 import unittest
@@ -17,9 +19,17 @@ import slicer.util
 from MedInpaintLib.resources import resources_folder
 from PySide6 import QtCore, QtUiTools, QtWidgets
 from PySide6.QtCore import Property, QMetaObject, Signal
-from qt_stand_in import application, qt_module
+from qt_stand_in import install as install_qt
 
 MODULE = resources_folder().parent / "MedInpaint.py"
+COPY = """
+import SimpleITK as sitk, shutil
+scan, filled = sys.argv[2], sys.argv[4]
+generated, report, *uncertainty = (a.split("=")[1] for a in sys.argv[5:8])
+shutil.copy(scan, filled)
+sitk.WriteImage(sitk.Cast(sitk.ReadImage(scan), sitk.sitkFloat32), generated)
+open(report, "w").write(json.dumps({"image": "scan", "mask": "mask", "lesion": {}}))
+"""  # a child that gives back the scan
 
 
 class Proxy:
@@ -231,20 +241,18 @@ def module_named(name, **content):
     return module
 
 
-def stand_ins():
-    """Modules by name, for sys.modules."""
-    application()
+def install():
+    """Let the imports of the module find these stand-ins from now on."""
+    install_qt()
     bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
     scripted = module_named("slicer.ScriptedLoadableModule", **{base.__name__: base for base in bases})
     scripted.ScriptedLoadableModuleTest = unittest.TestCase
     wrapper = module_named("slicer.parameterNodeWrapper", parameterNodeWrapper=parameterNodeWrapper)
     wrapper.WithinRange = lambda low, high: (low, high)
     i18n = module_named("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
-    return {
-        "qt": qt_module(),
-        "SampleData": module_named("SampleData", SampleDataLogic=SampleDataLogic),
-        **{module.__name__: module for module in (scripted, wrapper, i18n)},
-    }
+    samples = module_named("SampleData", SampleDataLogic=SampleDataLogic)
+    for module in (scripted, wrapper, i18n, samples):
+        sys.modules[module.__name__] = module
 
 
 def patch_slicer(monkeypatch, errors):
@@ -266,3 +274,16 @@ def load_module():
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def click(button):
+    button.inner.click()
+
+
+def wait(condition, seconds=120):
+    """Let Qt work until this holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        QtWidgets.QApplication.processEvents()
+        time.sleep(0.01)

@@ -1,7 +1,6 @@
-"""Hostile scans and masks for `medinpaint run`, and the judge of what the command makes of them.
+"""Hostile scans and masks for `medinpaint run`, and the check of what the command does with them.
 
-Whatever it is given, the command ends in time with a result that is right, or with one sentence and exit code 2 and
-nothing written.
+With any input the command must end in time: with a correct result, or with one sentence, exit code 2 and no file.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ from MedInpaintLib.volumes.read import IMAGE_SUFFIXES, read_image
 from scipy import ndimage
 from synthetic import SCALAR_TYPES, bits, rotation
 
-SECONDS = 60  # that a case may take; a plain one takes 2 to 9
+SECONDS = 60  # limit for one case; an ordinary case takes 2 to 9
 FILLED = "filled"
 
 NUMBERS = (0.0, 1e-300, 1e-30, 1e-6, 1e-3, 0.1, 10.0, 1e3, 1e6, 1e30, 1e300)
@@ -102,25 +101,25 @@ OUTPUTS = (
     "r.dcm", "none/result.nii", "../scan.nii", ".", "r" * 250 + ".nii", "r" * 300 + ".nii", f"r.{'v' * 225}.nii",
     "r\0.nii",
 )  # fmt: skip
-NIFTI_FIELDS = {  # of the header: where and how they are written
+NIFTI_FIELDS = {  # of the header: offset and format
     "sizeof_hdr": (0, "i"), "dim 0": (40, "h"), "dim 1": (42, "h"), "dim 3": (46, "h"), "dim 4": (48, "h"),
     "datatype": (70, "h"), "bitpix": (72, "h"), "pixdim 0": (76, "f"), "pixdim 1": (80, "f"), "pixdim 3": (88, "f"),
     "vox_offset": (108, "f"), "scl_slope": (112, "f"), "scl_inter": (116, "f"), "xyzt_units": (123, "b"),
     "qform_code": (252, "h"), "sform_code": (254, "h"), "quatern_b": (256, "f"), "qoffset_x": (268, "f"),
     "srow_x": (280, "f"), "srow_z": (320, "f"), "magic": (344, "i"),
 }  # fmt: skip
-SETTINGS = (-1, 0, 1, 2, 4, 8, 16, 64, 127, 1e-30, 1e30, float("nan"), float("inf"), -1e30, 32767, 352.5)
+FIELD_VALUES = (-1, 0, 1, 2, 4, 8, 16, 64, 127, 1e-30, 1e30, float("nan"), float("inf"), -1e30, 32767, 352.5)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to a file once it is written.
+    """Damage to a file after it is written.
 
     Attributes:
         kind: "none", "truncated", "flipped", "header", "appended", "renamed", "empty", "bomb" or "announced".
-        where: the share of the file, 0 to 1, that is kept or before which a bit is flipped.
-        name: of the NIfTI header's field, for "header"; the new extension, for "renamed".
-        value: that is written there.
+        where: share of the file, 0 to 1: the part that is kept, or the place of the flipped bit.
+        name: the field of the NIfTI header, for "header"; the new extension, for "renamed".
+        value: the new value of the field.
     """
 
     kind: str = "none"
@@ -131,13 +130,13 @@ class Damage:
 
 @dataclass(frozen=True)
 class Hostile:
-    """A recipe of one case: what differs from a run that succeeds."""
+    """One case, described by its differences from a run that succeeds."""
 
     dtype: str = "int16"
     suffix: str = ".nii.gz"
     values: str = "as they are"
     shape: str = "as it is"
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # times the scan's
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of the scan's spacing
     origin: float = 0.0
     direction: str = "as it is"
     mask: str = "lesion"
@@ -169,7 +168,7 @@ def _faces(hole):
 # --- the cases
 
 _headers = st.builds(
-    Damage, st.just("header"), st.just(0.0), st.sampled_from(list(NIFTI_FIELDS)), st.sampled_from(SETTINGS)
+    Damage, st.just("header"), st.just(0.0), st.sampled_from(list(NIFTI_FIELDS)), st.sampled_from(FIELD_VALUES)
 )
 _others = st.builds(Damage, st.sampled_from(["truncated", "flipped", "appended", "empty", "bomb", "announced"]),
                     st.one_of(st.floats(0, 0.03), st.floats(0, 1)))  # fmt: skip
@@ -203,7 +202,7 @@ _ASPECTS = {
 
 @st.composite
 def hostile(draw) -> Hostile:
-    """One to three things wrong or unusual at a time; damage is in the scan or in the mask."""
+    """A case with one to three unusual or wrong properties; damage is in the scan or in the mask."""
     chosen = draw(st.lists(st.sampled_from(list(_ASPECTS)), min_size=1, max_size=3, unique=True))
     recipe = {name: draw(_ASPECTS[name]) for name in chosen}
     if recipe.get("damage", Damage()).kind in ("header", "bomb", "announced"):
@@ -214,9 +213,9 @@ def hostile(draw) -> Hostile:
 
 
 def write(case: Hostile, small: Path, folder: Path) -> tuple[Path, Path]:
-    """Write a case's scan and mask, perturbed from the small sample, to a folder. Returns their paths.
+    """Write the scan and the mask of a case, made from the small sample, to a folder. Returns their paths.
 
-    What a format cannot hold is written as a MetaImage, and what no format of ITK's holds as it is.
+    A volume that its format cannot store is written as a MetaImage, with a hand-written header if ITK refuses that.
     """
     scan, mask = (sitk.ReadImage(str(small / f"{name}.nii.gz")) for name in ("scan", "mask"))
     values, hole = sitk.GetArrayFromImage(scan).astype(float), sitk.GetArrayFromImage(mask) > 0
@@ -248,7 +247,7 @@ def write(case: Hostile, small: Path, folder: Path) -> tuple[Path, Path]:
 
 def _shaped(array, shape):
     cuts = SHAPES[shape]
-    if cuts == "long":  # slices of 1 x 2 voxels thick only in number
+    if cuts == "long":  # many slices
         array = np.repeat(array[40:65, 54:66, 32:44], 24, axis=0)
     elif cuts == "padded":
         array = np.pad(array, ((9, 0), (0, 7), (3, 2)))
@@ -267,7 +266,7 @@ def _geometry(scan, case, moved):
 
 
 def _set_geometry(image, scan, case, moved) -> bool:
-    """Give an image the case's geometry; False if ITK refuses, with what it takes instead."""
+    """Give an image the geometry of the case; False if ITK refuses a part of it."""
     spacing, origin, direction = _geometry(scan, case, moved)
     image.SetOrigin(origin)
     try:
@@ -279,7 +278,7 @@ def _set_geometry(image, scan, case, moved) -> bool:
 
 
 def _with_raw_geometry(path, image, case, moved):
-    """A MetaImage whose header says what ITK would not write."""
+    """A MetaImage with a header that ITK would not write."""
     spacing, origin, direction = _geometry(image, case, moved)
     if 0 in case.spacing:
         spacing = [s * f for s, f in zip((2.0, 2.0, 2.0), case.spacing, strict=True)]
@@ -326,67 +325,67 @@ def _damage_nifti(path, damage):
         offset, form = NIFTI_FIELDS[damage.name]
         with contextlib.suppress(struct.error, ValueError, OverflowError):  # a value that the field cannot hold
             struct.pack_into(f"<{form}", content, offset, damage.value if form == "f" else int(damage.value))
-    elif damage.kind == "announced":  # more voxels than any memory holds
+    elif damage.kind == "announced":  # more voxels than fit into any memory
         struct.pack_into("<4h", content, 40, 3, 32000, 32000, 32000 if damage.where > 0.5 else 3)
     path.write_bytes(gzip.compress(content, 1) if packed else content)
-    if damage.kind == "bomb" and packed:  # what follows the voxels expands to 2 GB
+    if damage.kind == "bomb" and packed:  # 2 GB of zeros after the voxels
         with path.open("ab") as file:
             zeros = gzip.compress(bytes(64 << 20), 9)
             for _ in range(32):
                 file.write(zeros)
 
 
-# --- the judge
+# --- the check
 
 
 class Failure(AssertionError):
-    """What the command did that it must not do."""
+    """The command did something that it must not do."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the command said and wrote."""
+    """The exit code of the command and its output on stderr."""
 
     code: int
     error: str
 
 
-def judge(case: Hostile, small: Path) -> str:
-    """Run the command on a case. Returns "filled" or the sentence; raises Failure if it answered in a wrong way."""
+def check_case(case: Hostile, small: Path) -> str:
+    """Run the command on a case. Returns "filled" or the sentence; raises Failure if the command behaved wrongly."""
     with tempfile.TemporaryDirectory() as top:
-        made, folder = Path(top) / "made", Path(top) / case.folder
-        made.mkdir()
-        with _caught():
-            written = write(case, small, made)  # ITK would not survive some of the folders' names
-        made.rename(folder)
+        plain, folder = Path(top) / "plain", Path(top) / case.folder
+        plain.mkdir()
+        with _captured_stderr():
+            written = write(case, small, plain)  # ITK cannot write to folders with some of the names
+        plain.rename(folder)
         scan, mask = (folder / path.name for path in written)
         output = Path(os.path.join(folder, "out", case.output))
         (folder / "out").mkdir()
         before = _contents(folder)
-        answer = ran([str(scan), str(mask), str(output), *case.options])
-        return verdict(answer, scan, mask, output, before, folder, case.options)
+        answer = run_command([str(scan), str(mask), str(output), *case.options])
+        return check_answer(answer, scan, mask, output, before, folder, case.options)
 
 
 def _contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def verdict(answer: Answer, scan: Path, mask: Path, output: Path, before: dict, folder: Path, options=()) -> str:
-    """ "filled" or the sentence, if the answer and what is in the folder now are as they must be."""
+def check_answer(answer: Answer, scan: Path, mask: Path, output: Path, before: dict, folder: Path, options=()) -> str:
+    """Returns "filled" or the sentence; raises Failure if the answer or the files in the folder are wrong."""
     now = _contents(folder)
     lines = answer.error.splitlines()
     if answer.code == 2:
-        # A path's own line break is the user's.
+        # A line break of the path itself is allowed.
         sentence = len(answer.error.replace("new\nline", "").splitlines()) == 1
         if not (sentence and answer.error.startswith("medinpaint: ") and answer.error.rstrip().endswith(".")):
-            raise Failure(f"said no sentence: {answer.error!r}")
+            raise Failure(f"wrote no sentence: {answer.error!r}")
         if now != before:
-            raise Failure(f"left files: {sorted(set(now) ^ set(before))}")
+            raise Failure(f"wrote files: {sorted(set(now) ^ set(before))}")
         return answer.error.removeprefix("medinpaint: ").strip()
     if answer.code != 0:
         raise Failure(f"ended with {answer.code}: {answer.error}")
     if not all(line.startswith("medinpaint: warning: ") and line.endswith(".") for line in lines):
-        raise Failure(f"said more than warnings: {answer.error!r}")
+        raise Failure(f"wrote more than warnings: {answer.error!r}")
     written = {path.resolve() for path in set(now) - set(before)}
     if written != {output.resolve()} or any(now[path] != before[path] for path in before):
         raise Failure(f"wrote {written}, not {output} alone")
@@ -409,15 +408,15 @@ def _check_result(scan, mask, result, options):
         raise Failure("filled in values that are not finite")
 
 
-def ran(arguments: list[str]) -> Answer:
-    """`medinpaint run` within this process, in a limited time; what it and ITK say is caught, warnings included."""
+def run_command(arguments: list[str]) -> Answer:
+    """`medinpaint run` in this process, with a time limit; the answer has its stderr, with that of ITK and warnings."""
 
-    def late(number, frame):
+    def stop(number, frame):
         raise TimeoutError
 
-    with _caught() as said, warnings.catch_warnings(record=True) as warned:  # which pytest would keep to itself
+    with _captured_stderr() as texts, warnings.catch_warnings(record=True) as warned:  # else pytest would take them
         warnings.simplefilter("always")
-        earlier = signal.signal(signal.SIGALRM, late)
+        earlier = signal.signal(signal.SIGALRM, stop)
         signal.alarm(SECONDS)
         try:
             code = main(["run", *_quick(arguments)])
@@ -430,7 +429,7 @@ def ran(arguments: list[str]) -> Answer:
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, earlier)
-    return Answer(code, "".join([*said, *(f"{each.category.__name__}: {each.message}\n" for each in warned)]))
+    return Answer(code, "".join([*texts, *(f"{each.category.__name__}: {each.message}\n" for each in warned)]))
 
 
 def _quick(arguments):
@@ -439,18 +438,18 @@ def _quick(arguments):
 
 
 @contextlib.contextmanager
-def _caught():
-    """Both what Python and what libraries write to stderr: a list with one text, once the block has ended."""
-    said = []
+def _captured_stderr():
+    """Capture stderr of Python and of libraries: after the block, the list has one text."""
+    texts = []
     python = io.StringIO()
     with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
+        original = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
             with contextlib.redirect_stderr(python):
-                yield said
+                yield texts
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)
             file.seek(0)
-            said.append(python.getvalue() + file.read().decode(errors="replace"))
+            texts.append(python.getvalue() + file.read().decode(errors="replace"))

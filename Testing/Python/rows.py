@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from MedInpaintLib.evaluation.tables.rows import Row
+from MedInpaintLib.evaluation.measures.row import Row
 
 
 def row(**given):

@@ -5,9 +5,12 @@ import pytest
 import slicer
 import slicer.util
 import vtk
+from MedInpaintLib import Settings
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk
 
+QUICK = Settings(iterations=1, device="cpu")  # of a run
 SIZE = (20, 24, 28)  # i, j, k
+SHAPE = SIZE[::-1]  # of an array
 COLUMNS = np.array(  # an oblique, anisotropic, left-handed grid: mm along i, j and k
     [[0.80, -0.40, 0.30], [0.45, 1.00, -0.50], [-0.10, 0.35, -1.60]]
 )
@@ -124,6 +127,81 @@ def voxels(node):
     return slicer.util.arrayFromVolume(node)
 
 
+def scans():
+    """The names of all volumes that are no label maps."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node.GetName() for node in volumes if not node.IsA("vtkMRMLLabelMapVolumeNode")]
+
+
 def contents(scene):
     """The ids of all nodes: what a failure must leave as it was."""
     return sorted(node.GetID() for node in scene.GetNodes())
+
+
+TURN = turned(25, (1, 2, 3), (4, -3, 5))
+SCALING = np.diag([1.2, 0.85, 1.1, 1])
+
+
+def grid(columns=(1, 1, 1), origin=(0, 0, 0)):
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag(columns) if np.ndim(columns) == 1 else columns
+    matrix[:3, 3] = origin
+    return matrix
+
+
+GRIDS = {
+    "axis-aligned": grid((1, 1, 1), (-8, 3, 2)),
+    "anisotropic": grid((0.7, 1.3, 2.6), (-8, 3, 2)),
+    "oblique": turned(25) @ grid((0.9, 1.1, 1.7), (5, 3, 2)),
+    "left-handed": grid((0.9, 1.1, -1.7), (5, 3, 2)),
+    "as scanners give it": grid((-0.9, -1.1, 1.7), (5, 3, 2)),
+    "oblique and left-handed": GRID,
+}
+
+
+def some_voxels(dtype="int16"):
+    return np.random.default_rng(0).integers(1, 100, SHAPE).astype(dtype)
+
+
+def blob(shape=SHAPE):
+    """A lopsided lesion, which no reflection or exchange of axes takes to itself."""
+    mask = np.zeros(shape, bool)
+    mask[8:18, 9:16, 6:12] = True
+    mask[8:11, 9:19, 6:9] = True
+    mask[8:10, 9:11, 6:16] = True
+    return mask
+
+
+def deleted(scene):
+    """A volume that is not in the scene any more."""
+    node = add_volume(scene, some_voxels())
+    scene.RemoveNode(node)
+    return node
+
+
+BEND = 0.004  # 1/mm
+
+
+def bent(points):
+    """x' = x + BEND y z, whose inverse is x = x' - BEND y z; a trilinear displacement field holds it exactly."""
+    return points + np.stack([BEND * points[1] * points[2], 0 * points[0], 0 * points[0], 0 * points[0]])
+
+
+def unbent(points):
+    return 2 * points - bent(points)
+
+
+def add_warp(scene, way=bent):
+    axes = np.arange(-150.0, 151.0, 10)
+    z, y, x = np.meshgrid(axes, axes, axes, indexing="ij")
+    points = np.stack([x, y, z, np.ones_like(x)])
+    field = vtk.vtkImageData()
+    field.DeepCopy(image_data(np.moveaxis((way(points) - points)[:3], 0, -1)))
+    field.SetOrigin(-150, -150, -150)
+    field.SetSpacing(10, 10, 10)
+    transform = slicer.vtkOrientedGridTransform()
+    transform.SetDisplacementGridData(field)
+    transform.SetInterpolationModeToLinear()
+    node = scene.AddNewNodeByClass("vtkMRMLGridTransformNode")
+    node.SetAndObserveTransformToParent(transform)
+    return node

@@ -30,6 +30,22 @@ def volume(array, direction=None, spacing=(0.9, 1.1, 2.5), origin=(-31.25, 12.5,
     return image
 
 
+def centred(size, spacing, direction=None, centre=(0, 0, 0)):
+    """An empty volume of this size (x, y, z) with its centre at this point (mm)."""
+    image = volume(np.zeros(size[::-1], np.float32), direction, spacing, (0, 0, 0))
+    middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size])
+    image.SetOrigin(np.subtract(centre, middle).tolist())
+    return image
+
+
+def physical_points(image):
+    """The position of every voxel (mm), (3, z, y, x)."""
+    shape = image.GetSize()[::-1]
+    index = np.indices(shape)[::-1].reshape(3, -1)
+    matrix = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    return (matrix @ index + np.reshape(image.GetOrigin(), (3, 1))).reshape(3, *shape)
+
+
 def random_array(dtype="float32", shape=SHAPE, seed=0):
     values = np.random.default_rng(seed).integers(0, 100, shape)
     return values.astype(dtype)

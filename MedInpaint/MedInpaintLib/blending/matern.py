@@ -1,17 +1,17 @@
-"""Matérn blending: the generated content is changed as little, and as smoothly, as its surroundings ask for.
+"""Matérn blending: a smooth correction brings the generated slices into agreement with the scan around the hole.
 
-What the scan differs from the generated content by is taken for a Gaussian field with a Matérn covariance (5/2: twice
-differentiable), of which the voxels round the hole show noisy values. Its mean d in the hole minimises
+The difference between the scan and the generated slices is modelled as a Gaussian field with a Matérn covariance (5/2:
+twice differentiable). The voxels around the hole are noisy observations of it. Its posterior mean d minimises
 
     sum over known voxels of trust * (d - difference)² + noise * sum over all voxels of ((1 - REACH² laplacian)² d)²
 
-Poisson blending minimises |grad d|² instead: it carries a difference at the border right through the hole and heeds
-no more of the surroundings than one voxel. This one also continues slopes across the border, and lets the difference
-die away within a few millimetres, beyond which the model knows better.
+Poisson blending minimises |grad d|² instead: it carries a difference at the border through the whole hole, and it uses
+a ring of one voxel. Matérn blending also continues slopes across the border, and its correction vanishes within a few
+millimetres; deeper in the hole the model knows better.
 
 Sources: Lindgren, Rue, Lindström, "An explicit link between Gaussian fields and Gaussian Markov random fields: the
-stochastic partial differential equation approach", J. R. Stat. Soc. B 73(4), 2011; the weights by which a difference
-stops at edges: Perona, Malik, "Scale-space and edge detection using anisotropic diffusion", IEEE TPAMI 12(7), 1990.
+stochastic partial differential equation approach", J. R. Stat. Soc. B 73(4), 2011; the weights that stop a correction
+at edges: Perona, Malik, "Scale-space and edge detection using anisotropic diffusion", IEEE TPAMI 12(7), 1990.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ..volumes.mask import bounding_box
 
 REACH = 1.0  # mm; the covariance falls to a half at 2.4 mm
 POWER = 4  # of 1 - REACH² laplacian in the precision of the field; in 3-D its smoothness is POWER - 3/2
-# The share of the field's variance that counts as noise is this times the noise's; the best on scans with and
-# without noise added. Below one, as the difference next to a hole is larger than it is beside.
+# The noise's share of the field's variance is multiplied by this, the best value on scans with and without added
+# noise. It is below one because the difference is larger close to a hole than elsewhere.
 NOISE_SHARE = 0.1
-EDGE = 0.15  # of the brain's intensity: the step in the generated content that a difference hardly crosses
-RING = 4  # voxels round the hole that are compared
+EDGE = 0.15  # of the brain's intensity: a correction hardly crosses a step of this size in the generated slices
+RING = 4  # voxels; the width of the ring of known voxels
 MAXIMUM_ITERATIONS = 2000  # voxels of 1 mm take about 500, finer ones more
 
 
@@ -47,22 +47,22 @@ def matern_blend(
     noise: float,
     tolerance: float = 1e-4,
 ) -> NDArray[np.float64]:
-    """Fill the hole with the source, brought to agree with what is known round it.
+    """Fill the hole with the source plus a smooth correction that fits the known voxels around it.
 
     Memory and time grow with the hole, not with the volume.
 
     Args:
-        known: (z, y, x), the scan; what it holds inside the hole is ignored.
+        known: (z, y, x), the scan; its values inside the hole are ignored.
         source: (z, y, x), the generated content, in the scan's intensities.
         hole: (z, y, x), the voxels to fill.
         spacing: voxel size along (z, y, x) in mm.
-        trust: (z, y, x), from 0, where the two are not compared, to 1, how much a known voxel counts.
-        full_scale: the brain's intensity, to which steps in the source are compared.
+        trust: (z, y, x), the weight of a known voxel, from 0 (not used) to 1.
+        full_scale: the brain's intensity; steps in the source are measured relative to it.
         noise: standard deviation of the scan's noise.
-        tolerance: residual at which to stop, relative to that without any change in the hole.
+        tolerance: relative residual at which the solver stops.
 
     Returns:
-        (n,), the values in the order of `known[hole]`; those of the source where nothing is known near.
+        (n,), the values in the order of `known[hole]`; the source's values if no voxel near the hole is known.
     """
     box = bounding_box(hole, RING)
     inside, known, content = hole[box], known[box], source[box].astype(np.float64)
@@ -97,7 +97,7 @@ def matern_blend(
 
 
 def _unit_variance(spacing: Sequence[float] | np.ndarray) -> float:
-    """What the energy is multiplied by so that its field has a variance of one (Lindgren et al. 2011, section 2.3)."""
+    """The factor of the energy that gives the field a variance of one (Lindgren et al. 2011, section 2.3)."""
     smoothness = POWER - 1.5
     continuous = gamma(smoothness) / (gamma(POWER) * (4 * np.pi) ** 1.5)
     return continuous * float(np.prod(spacing)) / REACH**3

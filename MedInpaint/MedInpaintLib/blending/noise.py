@@ -1,8 +1,4 @@
-"""The texture that a mean lacks: sharp edges deep in the hole, and the scan's noise.
-
-What is generated is a mean over all that the surroundings allow: smoother than any one brain, and without noise. A fill
-like this looks painted, and its classes are too narrow for tools that model a tissue's intensities as a Gaussian.
-"""
+"""The noise level of a scan near the hole, as a function of intensity."""
 
 from __future__ import annotations
 
@@ -14,19 +10,21 @@ from scipy import ndimage
 
 from ..volumes.mask import bounding_box
 
-SURROUNDINGS = 12  # voxels round the hole in which the noise is measured
-ENOUGH = 200  # voxels; with fewer, the noise counts as none
-TISSUES = 3  # classes of intensity, equally large, in which the noise is measured apart
+SURROUNDINGS = 12  # voxels; the noise is measured this close to the hole
+ENOUGH = 200  # voxels; with fewer, the noise is taken to be zero
+TISSUES = 3  # classes of intensity, of equal size; the noise is measured in each
 SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0]) / np.linalg.norm([1.0, -2.0, 1.0])
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A scan's noise by intensity, as tissues differ in it, and more so in the fine structure that counts as noise.
+    """The noise of a scan by intensity.
+
+    It differs between tissues, and so does the fine structure that is measured as noise.
 
     Attributes:
         intensities: (k,), ascending.
-        levels: (k,), standard deviations.
+        levels: (k,), the noise's standard deviation at each intensity.
     """
 
     intensities: NDArray[np.float64]
@@ -34,23 +32,23 @@ class Noise:
 
     @property
     def level(self) -> float:
-        """Of all tissues together."""
+        """The mean standard deviation over all tissues."""
         return float(self.levels.mean())
 
     def at(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The noise of voxels of these intensities."""
+        """The noise's standard deviation at these intensities, interpolated linearly; same shape."""
         return np.interp(values, self.intensities, self.levels)
 
 
 def estimate_noise(image: NDArray[np.floating], hole: NDArray[np.bool_], brain: NDArray[np.bool_]) -> Noise:
-    """The scan's noise in the brain round the hole.
+    """The scan's noise in the brain around the hole.
 
-    Of the second differences along all three axes one after another, which linear structure does not pass, the median
-    absolute value (Immerkaer, "Fast noise variance estimation", CVIU 64(2), 1996, in 3-D and robust): exact for
-    white Gaussian noise, too low for noise that was smoothed.
+    It is the median absolute value of second differences along all three axes, which remove linear structure
+    (Immerkaer, "Fast noise variance estimation", CVIU 64(2), 1996; here in 3-D, and robust). The estimate is exact for
+    white Gaussian noise and too low for smoothed noise.
 
     Args:
-        image: (z, y, x), the scan; what it holds inside the hole is ignored.
+        image: (z, y, x), the scan; its values inside the hole are ignored.
         hole, brain: (z, y, x).
     """
     box = bounding_box(hole, SURROUNDINGS)
@@ -59,7 +57,7 @@ def estimate_noise(image: NDArray[np.floating], hole: NDArray[np.bool_], brain: 
     if np.count_nonzero(known) < ENOUGH:
         return Noise(np.zeros(1), np.zeros(1))
     differences = second_differences(image[box])[known]
-    intensity = ndimage.uniform_filter(image[box].astype(np.float64), 3)[known]  # as free of noise as may be
+    intensity = ndimage.uniform_filter(image[box].astype(np.float64), 3)[known]  # the mean of 27 voxels, for less noise
     classes = np.array_split(np.argsort(intensity), TISSUES)
     return Noise(
         np.array([np.median(intensity[each]) for each in classes]),
@@ -68,7 +66,7 @@ def estimate_noise(image: NDArray[np.floating], hole: NDArray[np.bool_], brain: 
 
 
 def second_differences(image: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Of an image (z, y, x), along all axes one after another; of white noise they have its standard deviation."""
+    """Second differences of an image (z, y, x) along all axes in turn; white noise keeps its standard deviation."""
     differences = image.astype(np.float64)
     for axis, length in enumerate(image.shape):
         if length > 1:
@@ -77,5 +75,5 @@ def second_differences(image: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def robust_deviation(noise: NDArray[np.float64]) -> float:
-    """The standard deviation of Gaussian noise, whatever outliers there are."""
+    """The standard deviation of Gaussian noise from its median absolute value, which outliers hardly change."""
     return 1.4826 * float(np.median(np.abs(noise)))

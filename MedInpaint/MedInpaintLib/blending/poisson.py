@@ -1,4 +1,4 @@
-"""Poisson blending: the generated content keeps its gradients and takes the intensities around the hole.
+"""Poisson blending: the fill has the gradients of the generated slices and the intensities around the hole.
 
 Source: Pérez, Gangnet, Blake, "Poisson Image Editing", SIGGRAPH 2003, in three dimensions and in millimetres.
 """
@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..errors import InputError
 
-# A ball of 300,000 voxels takes about 200 iterations, a row of n voxels n: whoever reaches this is in error.
+# A ball of 300,000 voxels takes about 200 iterations, and a row of n voxels takes n. More than this is a defect.
 MAXIMUM_ITERATIONS = 20_000
 
 
@@ -26,29 +26,30 @@ def poisson_blend(
     slicewise: bool = False,
     tolerance: float = 1e-6,
 ) -> np.ndarray:
-    """Fill the hole with the gradients of `source`, continuous with `known` at its rim.
+    """Fill the hole with the gradients of `source`; the fill is continuous with `known` at the hole's border.
 
-    Minimises the sum of ((x_p - x_q) - v_pq)² / h² over the pairs of face neighbours (p, q) with at least one in the
-    hole, where h is their distance, x is `known` outside the hole, and v_pq is source_p - source_q, or 0 where the
-    pair is not guided (Pérez et al. 2003, eq. 7, with a distance for each axis). Pairs that leave the volume, or
-    whose outer voxel is not finite, do not count. Memory grows with the hole, not with the volume.
+    The fill minimises the sum of ((x_p - x_q) - v_pq)² / h² over all pairs of face neighbours (p, q) with at least one
+    voxel in the hole. Here h is the distance of the two voxels, x is `known` outside the hole, and v_pq is source_p -
+    source_q, or 0 where the pair is not guided (Pérez et al. 2003, eq. 7, with a distance for each axis). Pairs that
+    leave the volume do not count, nor do pairs with a known voxel that is not finite. Memory grows with the hole, not
+    with the volume.
 
     Args:
-        known: (z, y, x) real, the scan; what it holds inside the hole is ignored.
-        source: (z, y, x) real, the generated content, in the scan's intensities up to an offset; finite in the hole
+        known: (z, y, x) real, the scan; its values inside the hole are ignored.
+        source: (z, y, x) real, the generated slices, in the scan's intensities up to an offset; finite in the hole
             and, where guided, on its face neighbours.
         hole: (z, y, x) bool, the voxels to fill.
         spacing: voxel size along (z, y, x) in millimetres.
-        guide: (z, y, x) bool, where the gradients of `source` are to be trusted: a pair is guided if both its voxels
-            are. None trusts them everywhere.
-        slicewise: solve in the planes of the first axis alone, as in the paper.
-        tolerance: residual at which to stop, relative to that of `source` itself.
+        guide: (z, y, x) bool, where the gradients of `source` are used: a pair is guided if both its voxels are in
+            the guide. None: everywhere.
+        slicewise: solve each plane of the first axis by itself, as in the paper.
+        tolerance: the solver stops at this residual, relative to the residual of `source` itself.
 
     Returns:
         (n,) float64, the blended values in the order of `known[hole]`.
 
     Raises:
-        InputError: some part of the hole touches no known voxel, so that its intensities are undetermined.
+        InputError: some part of the hole touches no known voxel, so its intensities are undetermined.
         ValueError: `source` is not finite where it is needed.
         RuntimeError: the solver did not converge.
     """
@@ -65,21 +66,21 @@ def poisson_blend(
 
 
 def harmonic_fill(known: np.ndarray, hole: np.ndarray, spacing: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Fill the hole with the smoothest continuation of its rim (Laplace's equation): `poisson_blend`, unguided.
+    """Fill the hole with the smoothest continuation of its surroundings (Laplace's equation), without a source.
 
     Args:
-        known: (z, y, x) real, the scan; what it holds inside the hole is ignored.
+        known: (z, y, x) real, the scan; its values inside the hole are ignored.
         hole: (z, y, x) bool, the voxels to fill.
         spacing: voxel size along (z, y, x) in millimetres.
 
     Returns:
-        (n,) float64, the values in the order of `known[hole]`; none lies outside the range of the rim's.
+        (n,) float64, the values in the order of `known[hole]`, within the range of the voxels at the hole's border.
 
     Raises:
         InputError: some part of the hole touches no known voxel.
     """
-    nothing = np.broadcast_to(False, hole.shape)
-    return poisson_blend(known, nothing, hole, spacing, guide=nothing)
+    nowhere = np.broadcast_to(False, hole.shape)
+    return poisson_blend(known, nowhere, hole, spacing, guide=nowhere)
 
 
 def _normal_equations(
@@ -90,12 +91,12 @@ def _normal_equations(
     guide: np.ndarray | None,
     slicewise: bool,
 ) -> tuple[csr_array, np.ndarray, np.ndarray]:
-    """The (n, n) matrix, the (n,) right side, and (n,) bool: which hole voxels have a known neighbour."""
+    """The (n, n) matrix, the (n,) right side, and bool (n,): the hole voxels with a known neighbour."""
     voxels = np.stack(np.nonzero(hole))  # (3, n), in the order of known[hole]
     flat = np.ravel_multi_index(tuple(voxels), hole.shape)
     count = flat.size
     diagonal, right_side, anchored = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-    rows, columns, values = [np.arange(count)], [np.arange(count)], [diagonal]  # the diagonal is summed up in place
+    rows, columns, values = [np.arange(count)], [np.arange(count)], [diagonal]  # the loop adds to the diagonal in place
 
     for axis in range(1 if slicewise else 0, 3):
         weight = (min(spacing) / spacing[axis]) ** 2
@@ -126,7 +127,7 @@ def _normal_equations(
 def _solve(matrix: csr_array, right_side: np.ndarray, tolerance: float) -> np.ndarray:
     """Solve the symmetric positive definite system by conjugate gradients, its diagonal scaled to one (Jacobi).
 
-    Written out because scipy's `cg` takes its tolerance under different names before 1.12 and from 1.14 on.
+    It is written out because the tolerance of scipy's `cg` has one name before 1.12 and another from 1.14 on.
     """
     scale = 1 / np.sqrt(matrix.diagonal())
     scaled = diags(scale) @ matrix @ diags(scale)

@@ -1,7 +1,8 @@
-"""The texture that a mean lacks: sharp edges deep in the hole, and the scan's noise.
+"""The texture of the fill: sharper edges deep in the hole, and the scan's noise.
 
-What is generated is a mean over all that the surroundings allow: smoother than any one brain, and without noise. A fill
-like this looks painted, and its classes are too narrow for tools that model a tissue's intensities as a Gaussian.
+The generated slices are a mean over all brains that fit the surroundings: smoother than any single brain, and without
+noise. Such a fill looks painted, and its tissue classes are too narrow for tools that model a tissue's intensities as a
+Gaussian.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from scipy import ndimage
 from ..volumes.mask import bounding_box
 from .noise import Noise, robust_deviation, second_differences
 
-# Sharpening as here raises SSIM in holes of 12 mm and more; much more of it costs more than it gains.
-SHARPENING, DETAIL = 1.0, 0.8  # how many times what a Gaussian of so many mm takes away is added
-SHARP = 3.0, 6.0  # mm into the hole: where the sharpening begins, and where it is whole
+# This much sharpening raises SSIM in holes of 12 mm and more; much more of it lowers the quality.
+SHARPENING, DETAIL = 1.0, 0.8  # the factor, and the Gaussian's standard deviation in mm, of the unsharp masking
+SHARP = 3.0, 6.0  # mm from the hole's border: where the sharpening begins, and where it is complete
 
 
 def sharpen(
     source: NDArray[np.float32], hole: NDArray[np.bool_], spacing: Sequence[float] | np.ndarray
 ) -> NDArray[np.float32]:
-    """The generated content with sharper edges where the hole is deep (unsharp masking), (z, y, x).
+    """The generated slices with sharper edges where the hole is deep (unsharp masking), (z, y, x).
 
     Args:
-        source: (z, y, x), what was generated.
+        source: (z, y, x), the generated slices on the scan's grid.
         hole: (z, y, x), the only voxels that change.
         spacing: voxel size along (z, y, x) in mm.
     """
@@ -43,13 +44,13 @@ def sharpen(
 def missing_noise(
     filled: NDArray[np.floating], hole: NDArray[np.bool_], noise: Noise, seed: int
 ) -> NDArray[np.float64]:
-    """White Gaussian noise (n,) for the hole's voxels, in the order of `filled[hole]`: as much as they lack.
+    """White Gaussian noise that raises the fill's noise to the scan's: (n,), in the order of `filled[hole]`.
 
     Args:
         filled: (z, y, x), the scan with its hole filled.
         hole: (z, y, x).
-        noise: the scan's.
-        seed: of the draw.
+        noise: the scan's noise.
+        seed: of the random generator.
     """
     box = bounding_box(hole, 1)
     own = robust_deviation(second_differences(filled[box])[hole[box]])

@@ -1,0 +1,1 @@
+"""The `medinpaint` command: the method from files to files."""

@@ -1,4 +1,4 @@
-"""What a command says while it works: JSON lines on stdout, or a bar and sentences on stderr."""
+"""The messages of a command: JSON lines on stdout, or a progress bar and sentences on stderr."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Console:
     def __init__(self, mode: str = "none") -> None:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+                stream.reconfigure(errors="backslashreplace")  # some file names cannot be shown on some terminals
         self._json = mode == "json"
         self._bar = mode == "bar" and sys.stderr is not None and sys.stderr.isatty()
 
     def progress(self, fraction: float, stage: str, message: str) -> None:
-        """How far the run is: fraction from 0 to 1, the stage and what it is at."""
+        """Show the fraction done (0 to 1), the stage and a message."""
         self.event("progress", fraction=round(fraction, 4), stage=stage, message=message)
         if self._bar:
             done = round(BAR_WIDTH * fraction)
@@ -37,29 +37,29 @@ class Console:
             sys.stderr.flush()
 
     def event(self, event: str, **fields: object) -> None:
-        """One JSON line, in JSON mode only."""
+        """Write one JSON line, in JSON mode only."""
         if self._json:
             print(json.dumps({"event": event, **fields}), flush=True)
 
     def warning(self, message: str) -> None:
-        """Something the user should know, though the run goes on."""
+        """Show a warning; the run continues."""
         self.event("warning", message=message)
         self._say(f"medinpaint: warning: {message}")
 
     def error(self, message: str) -> None:
-        """Why the run ends without a result."""
+        """Show why the run ends without a result."""
         self.event("error", message=message)
         self._say(f"medinpaint: {message}")
 
     def close(self) -> None:
-        """Take the bar away, and send off what was said, if anybody listens still."""
+        """Erase the bar and flush stdout, if its reader is still there."""
         if self._bar:
             sys.stderr.write(ERASE_LINE)
             sys.stderr.flush()
         try:
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except BrokenPipeError:  # Python would try again, and complain, as it ends
+        except BrokenPipeError:  # Python would flush again at exit, and fail with a message
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _say(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""`medinpaint demo`: a real lesion filled, and a hole in a healthy scan whose true content is known."""
+"""`medinpaint demo`: it fills real lesions, and a hole in a healthy scan with known content."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .outputs import Outputs, run_files
 
 LESION = "MSPatient26"
 HEALTHY = "HealthyHead"
-GROWTH = 1.0  # mm: the expert's mask is tight, its rim is partly lesion
+GROWTH = 1.0  # mm; the expert's mask is tight, and the voxels at its border are partly lesion
 STAGES = ("reading", "aligning", "optimising", "blending", "total")
 
 
 def demo(folder: Path, console: Console) -> None:
-    """Run both samples, write results, reports and pictures to the folder, and print what came out.
+    """Run both samples, write results, reports and pictures to the folder, and print tables of time and quality.
 
-    Raises InputError if the folder cannot be made or a package the demo needs is missing.
+    Raises InputError if the folder cannot be made, or a package that the demo needs is missing.
     """
     check_matplotlib()
     if find_spec("skimage") is None:
@@ -42,7 +42,7 @@ def demo(folder: Path, console: Console) -> None:
     samples = resources_folder() / "SampleData"
     rows, pictures = [("scan", "volume", *(f"{stage} (s)" for stage in STAGES))], []
     for name, mask, growth in ((LESION, "lesions", GROWTH), (HEALTHY, "hole", 0.0)):
-        print(f"Filling {name}{f', lesions enlarge by {growth:g} mm' if growth else ''} ...", flush=True)
+        print(f"Filling {name}{f', lesions enlarged by {growth:g} mm' if growth else ''} ...", flush=True)
         scan, hole = samples / f"{name}_T1.nii.gz", samples / f"{name}_{mask}.nii.gz"
         outputs = Outputs(
             folder / f"{name}_filled.nii.gz", folder / f"{name}_report.json", folder / f"{name}_figure.png"
@@ -59,7 +59,7 @@ def demo(folder: Path, console: Console) -> None:
 
 
 def _against_truth(scan_path: Path, hole_path: Path, result: Result) -> list[tuple[str, str, str]]:
-    """Rows of a table: how near the fill, and a smooth one for comparison, come to what the hole held."""
+    """Rows of a table: the quality of the fill and of a smooth fill, measured against the known content."""
     scan = read_image(scan_path)
     truth = sitk.GetArrayFromImage(scan).astype(np.float32)
     hole = hole_on_grid(read_image(hole_path), scan)

@@ -1,4 +1,4 @@
-"""The command `medinpaint`. Its help needs no SimpleITK, scipy or torch: they are imported when there is work."""
+"""The commands `medinpaint evaluate`, `downstream` and `benchmark`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from ..settings import DEVICES, Settings
 from .console import Console
 
 
-def _evaluate(args: argparse.Namespace, console: Console) -> None:
+def run_evaluate(args: argparse.Namespace, console: Console) -> None:
+    """Compare fills with the known truth; the options are those of `evaluation.compare`."""
     from ..evaluation.compare import run
 
     run(args)
 
 
-def _downstream_options(parser: argparse.ArgumentParser) -> None:
+def downstream_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `medinpaint downstream`."""
     default = Settings()
     parser.add_argument("--scans", nargs="+", type=Path, required=True, metavar="FILE", help="patients' T1w scans")
     parser.add_argument("--lesion-masks", nargs="+", type=Path, required=True, metavar="FILE", help="one for each scan")
     parser.add_argument(
-        "--healthy", nargs="+", type=Path, default=[], metavar="FILE", help="scans that are given the patients' lesions"
+        "--healthy", nargs="+", type=Path, default=[], metavar="FILE", help="scans that get the patients' lesions"
     )
     parser.add_argument("--model", default=default.model, metavar="NAME_OR_FOLDER", help="(default: %(default)s)")
     parser.add_argument("--device", choices=DEVICES, default=default.device, help="(default: %(default)s)")
@@ -30,15 +32,19 @@ def _downstream_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _downstream(args: argparse.Namespace, console: Console) -> None:
+def run_downstream(args: argparse.Namespace, console: Console) -> None:
+    """Measure segmentation and registration with and without filling."""
     from ..evaluation.downstream import run
 
     run(args)
 
 
-def _benchmark_options(parser: argparse.ArgumentParser) -> None:
+def benchmark_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `medinpaint benchmark`."""
     parser.add_argument("--output", metavar="FILE.json", type=Path, help="write the measurements")
-    parser.add_argument("--against", metavar="EARLIER.json", type=Path, help="compare with what --output wrote earlier")
+    parser.add_argument(
+        "--against", metavar="EARLIER.json", type=Path, help="compare with a file that --output wrote earlier"
+    )
     parser.add_argument(
         "--models",
         metavar="NAME_OR_FOLDER",
@@ -55,19 +61,20 @@ def _benchmark_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         default=[1, 4, 16, 64],
-        help="model slices that a hole touches, about (default: 1 4 16 64)",
+        help="approximate numbers of model slices in the holes (default: 1 4 16 64)",
     )
     parser.add_argument(
         "--reference-slices",
         metavar="N",
         type=int,
         default=1,
-        help="compare with the procedure of Yeh et al. 2017 on a hole of about N slices, minutes each; 0: do not "
-        "(default: %(default)s)",
+        help="compare with the procedure of Yeh et al. 2017 on a hole of about N slices, which takes minutes for each "
+        "slice; 0: no comparison (default: %(default)s)",
     )
 
 
-def _benchmark(args: argparse.Namespace, console: Console) -> None:
+def run_benchmark(args: argparse.Namespace, console: Console) -> None:
+    """Measure time, memory and quality."""
     from ..evaluation.benchmark import run
 
     run(args)

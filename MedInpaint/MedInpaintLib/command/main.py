@@ -1,4 +1,7 @@
-"""The command `medinpaint`. Its help needs no SimpleITK, scipy or torch: they are imported when there is work."""
+"""The parser and the exit codes of `medinpaint`.
+
+Its help needs no numpy, SimpleITK, scipy or torch: each command imports them when its work starts.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 import gc
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -14,18 +17,18 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import Cancelled, InputError
 from .console import Console
-from .evaluate import _benchmark, _benchmark_options, _downstream, _downstream_options, _evaluate
-from .run import _demo, _models, _run, _run_options
-from .train import _prepare, _prepare_options, _train_gan, _train_vae, _training_options
+from .evaluate import benchmark_options, downstream_options, run_benchmark, run_downstream, run_evaluate
+from .run import list_models, run_demo, run_inpaint, run_options
+from .train import prepare_options, run_prepare, train_gan, train_vae, training_options
 
 DONE, WRONG_INPUT, CANCELLED = 0, 2, 130
-ENDS = signal.SIGINT, signal.SIGTERM
+END_SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 def program() -> int:
-    """`main` in a process of its own, which starts and ends half a second sooner for not looking for garbage in torch.
+    """`main` in a process with few garbage collections, which saves half a second.
 
-    Loading torch makes 160,000 objects, all there to stay, which Python would go through again and again.
+    Loading torch creates 160,000 objects that stay. Python would search them for garbage again and again.
     """
     gc.set_threshold(100_000)
     code = main()
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         console.error(str(error))
         return WRONG_INPUT
-    except (Cancelled, KeyboardInterrupt, BrokenPipeError):  # the last: whoever read the progress is gone
+    except (Cancelled, KeyboardInterrupt, BrokenPipeError):  # BrokenPipeError: the reader of the progress is gone
         return CANCELLED
     finally:
         console.close()
@@ -54,14 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and a polite request to end raise KeyboardInterrupt, once, so that temporary files go in peace."""
+    """Let SIGINT (Ctrl-C) and SIGTERM raise KeyboardInterrupt once.
+
+    Further signals are ignored, so that they do not disturb the removal of temporary files.
+    """
 
     def interrupt(number: int, frame: object) -> NoReturn:
-        for each in ENDS:
+        for each in END_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, interrupt) for number in ENDS}
+    earlier = {number: signal.signal(number, interrupt) for number in END_SIGNALS}
     try:
         yield
     finally:
@@ -70,7 +76,7 @@ def _interruptible() -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that reports wrong usage as any wrong input is: in one sentence."""
+    """An argument parser that reports wrong usage like other wrong input: in one sentence."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message[:1].upper()}{message[1:]}: see `{self.prog} --help`.")
@@ -85,30 +91,32 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, text: str, run, group=commands) -> argparse.ArgumentParser:
+    def command(
+        name: str, text: str, run: Callable[[argparse.Namespace, Console], None], group=commands
+    ) -> argparse.ArgumentParser:
         added = group.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(command=run)
         return added
 
-    _run_options(command("run", "Fill the lesion of one scan.", _run))
-    demo = command("demo", "Fill the lesions of a real scan, and a hole of known content in a healthy one.", _demo)
+    run_options(command("run", "Fill the lesion of one scan.", run_inpaint))
+    demo = command("demo", "Fill the lesions of a real scan, and a hole of known content in a healthy one.", run_demo)
     demo.add_argument("--output", type=Path, default=Path("medinpaint-demo"), help="folder (default: %(default)s)")
     demo.set_defaults(progress="bar")
-    command("models", "List the shipped models.", _models)
+    command("models", "List the shipped models.", list_models)
 
     train = commands.add_parser("train", help="Train a model.", description="Train a model.", allow_abbrev=False)
     steps = train.add_subparsers(metavar="STEP", required=True)
-    _prepare_options(command("prepare", "Align and slice brain-extracted scans.", _prepare, steps))
-    vae = command("vae", "Train a variational autoencoder.", _train_vae, steps)
-    _training_options(vae)
+    prepare_options(command("prepare", "Align and slice brain-extracted scans.", run_prepare, steps))
+    vae = command("vae", "Train a variational autoencoder.", train_vae, steps)
+    training_options(vae)
     vae.add_argument("--kl-weight", metavar="X", type=float, help="weight of the Kullback-Leibler term")
-    _training_options(command("gan", "Train a generative adversarial network.", _train_gan, steps))
+    training_options(command("gan", "Train a generative adversarial network.", train_gan, steps))
 
-    evaluate = command("evaluate", "Measure fills against known truth.", _evaluate)
-    if arguments[:1] == ["evaluate"]:  # its options come with imports that other commands need not wait for
+    evaluate = command("evaluate", "Measure fills against known truth.", run_evaluate)
+    if arguments[:1] == ["evaluate"]:  # the options need imports that would slow down the other commands
         from ..evaluation.compare import main_options
 
         main_options(evaluate)
-    _downstream_options(command("downstream", "Measure what filling does for the tools that follow.", _downstream))
-    _benchmark_options(command("benchmark", "Measure time, memory and quality on this computer.", _benchmark))
+    downstream_options(command("downstream", "Measure what filling does for the tools that follow.", run_downstream))
+    benchmark_options(command("benchmark", "Measure time, memory and quality on this computer.", run_benchmark))
     return parser

@@ -1,4 +1,4 @@
-"""A run from files to files: checked before the work starts, written together once all is computed."""
+"""A run from files to files: the files are checked before the work starts and written together at its end."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .console import Console
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a run's result goes; None leaves a file out.
+    """The files of a run; None for a file that is not wanted.
 
     Attributes:
         image: the filled scan.
         report: the measurements, JSON.
-        figure: before and after, PNG.
-        generated: G(z) on the scan's grid.
-        uncertainty: the fill's standard deviation on the scan's grid.
+        figure: the picture of the run, PNG.
+        generated: the generated slices on the scan's grid.
+        uncertainty: the fill's posterior standard deviation on the scan's grid.
     """
 
     image: Path
@@ -44,7 +44,7 @@ class Outputs:
     uncertainty: Path | None = None
 
     def check(self, inputs: Sequence[Path]) -> None:
-        """Raise InputError unless every file can be written and none takes the place of an input or another."""
+        """Raise InputError unless each file can be written and none has the path of an input or of another file."""
         taken = {os.path.realpath(path) for path in inputs}
         for path, suffixes in (
             (self.image, IMAGE_SUFFIXES),
@@ -65,13 +65,16 @@ class Outputs:
     def write(self, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
         """Write all files beside their targets, then rename them all, the filled scan last.
 
-        A request to end (SIGINT, SIGTERM) leaves all targets as they were, or comes too late and is ignored.
+        After SIGINT or SIGTERM, all targets are as before; during the renaming the signals are ignored.
 
         Args:
             scan: the input.
-            hole: bool (z, y, x), the voxels that were filled.
-            result: of inpaint().
-            about: entered at the top of the report.
+            hole: bool (z, y, x), the filled voxels.
+            result: the result of inpaint().
+            about: entries for the top of the report.
+
+        Raises:
+            InputError: a file cannot be written, or its format cannot hold the image exactly.
         """
         with ExitStack() as stack:
             for image, path in (
@@ -86,13 +89,13 @@ class Outputs:
                 stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
             if self.figure:
                 draw_figure(stack.enter_context(replacing(self.figure)), scan, hole, result.generated, result.image)
-            with _undisturbed():
+            with _ignored_signals():
                 stack.close()  # renames them
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A moment in which a request to end comes too late: it is ignored, as what it would undo is done in part."""
+def _ignored_signals() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM for a moment, because a renaming that has begun cannot be undone."""
     ends = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     earlier = {number: signal.signal(number, signal.SIG_IGN) for number in ends}
     try:
@@ -104,7 +107,7 @@ def _undisturbed() -> Iterator[None]:
 
 @explain_out_of_memory()
 def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console) -> Result:
-    """Fill the lesion of the scan in a file and write the result. Raises InputError with nothing written."""
+    """Fill the lesion of the scan in a file and write the result. Raises InputError, and then writes nothing."""
     if outputs.uncertainty and not settings.residual:
         raise InputError("Without the residual the uncertainty is unknown: drop --uncertainty or --no-residual.")
     for path in (image, mask):

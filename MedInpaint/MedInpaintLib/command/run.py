@@ -1,4 +1,4 @@
-"""The command `medinpaint`. Its help needs no SimpleITK, scipy or torch: they are imported when there is work."""
+"""The commands `medinpaint run`, `demo` and `models`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..settings import BLENDINGS, DEVICES, Settings
 from .console import MODES, Console
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `medinpaint run`: the fields of Settings and the files."""
     default = Settings()
     parser.add_argument("image", metavar="IMAGE", type=Path, help="T1w brain scan: NIfTI, NRRD, MHA or a DICOM folder")
     parser.add_argument("mask", metavar="MASK", type=Path, help="lesion mask, on any grid in the same space")
@@ -23,9 +24,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "--grow",
         metavar="MM",
         type=float,
-        help=f"also fill MM mm round the lesion: its rim is often partly lesion, try 1 (default: {default.grow:g})",
+        help=f"also fill MM mm around the lesion: its rim is often partly lesion, try 1 (default: {default.grow:g})",
     )
-    parser.add_argument("--iterations", metavar="N", type=int, help=f"most steps (default: {default.iterations})")
+    parser.add_argument(
+        "--iterations", metavar="N", type=int, help=f"maximum number of steps (default: {default.iterations})"
+    )
     parser.add_argument(
         "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 2 for a GAN)"
     )
@@ -34,53 +37,57 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "--window", metavar="N", type=int, help=f"context window in pixels, odd (default: {default.window})"
     )
     weighting.add_argument(
-        "--no-weighting", dest="weighting", action="store_const", const=False, help="weigh all known pixels alike"
+        "--no-weighting", dest="weighting", action="store_const", const=False, help="weight all known pixels equally"
     )
     prior.add_argument(
-        "--prior-weight", metavar="X", type=float, help="lambda of the prior loss (default: the kind of model's own)"
+        "--prior-weight",
+        metavar="X",
+        type=float,
+        help="lambda of the prior loss (default: depends on the kind of model)",
     )
     prior.add_argument("--no-prior", dest="prior", action="store_const", const=False, help="leave the prior loss out")
     blending.add_argument(
         "--blending",
         choices=[b for b in BLENDINGS if b != "none"],
-        help="how the fill is joined to the scan: with a smooth change near the border (matern), or by Poisson's "
+        help="how the fill is joined to the scan: by a smooth correction near the border (matern), or by Poisson's "
         f"equation in the volume (3d) or slice by slice (2d) (default: {default.blending})",
     )
     blending.add_argument(
-        "--no-blending", dest="blending", action="store_const", const="none", help="paste what was generated"
+        "--no-blending", dest="blending", action="store_const", const="none", help="paste the generated slices"
     )
     parser.add_argument(
         "--no-residual",
         dest="residual",
         action="store_const",
         const=False,
-        help="do not continue into the hole what the model leaves unexplained round it",
+        help="do not continue the residual (scan minus generated slices) from around the hole into it",
     )
     parser.add_argument(
         "--no-texture",
         dest="texture",
         action="store_const",
         const=False,
-        help="fill in the plain mean estimate, without the scan's noise and sharpness",
+        help="fill with the mean estimate alone, without the scan's noise and sharpness",
     )
-    parser.add_argument("--seed", metavar="N", type=int, help=f"of random draws (default: {default.seed})")
+    parser.add_argument("--seed", metavar="N", type=int, help=f"seed of the random numbers (default: {default.seed})")
     parser.add_argument("--report", metavar="FILE.json", type=Path, help="write measurements of the run")
     parser.add_argument("--figure", metavar="FILE.png", type=Path, help="write a before-and-after picture")
-    parser.add_argument("--generated", metavar="FILE", type=Path, help="write what was generated, before blending")
+    parser.add_argument("--generated", metavar="FILE", type=Path, help="write the generated slices, before blending")
     parser.add_argument(
         "--uncertainty", metavar="FILE", type=Path, help="write the fill's standard deviation, in scan intensities"
     )
     parser.add_argument("--progress", choices=MODES, default="bar", help="(default: %(default)s)")
 
 
-def _run(args: argparse.Namespace, console: Console) -> None:
-    given = {field.name: getattr(args, field.name) for field in fields(Settings)}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+def run_inpaint(args: argparse.Namespace, console: Console) -> None:
+    """Fill the lesion of the scan and write the results."""
+    options = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in options.items() if value is not None})
     from .outputs import Outputs, run_files
 
     outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
     result = run_files(args.image, args.mask, outputs, settings, console)
-    with suppress(BrokenPipeError):  # it is done, whether anybody hears of it or not
+    with suppress(BrokenPipeError):  # the result is written, whether or not anybody reads this
         console.event("done", output=str(args.output))
         if args.progress == "bar":
             console.close()
@@ -89,15 +96,17 @@ def _run(args: argparse.Namespace, console: Console) -> None:
             print(f"{args.output.name}: {volume:.3g} ml in {count} lesions filled, {seconds:.0f} s")
 
 
-def _demo(args: argparse.Namespace, console: Console) -> None:
+def run_demo(args: argparse.Namespace, console: Console) -> None:
+    """Run the demo."""
     from .demo import demo
 
     demo(args.output, console)
 
 
-def _models(args: argparse.Namespace, console: Console) -> None:
+def list_models(args: argparse.Namespace, console: Console) -> None:
+    """Print a table of the shipped models."""
     from ..evaluation.tables.text import table
-    from ..models.folder import BRAINS, WEIGHTS, models_folder
+    from ..models.folder import SHARED, WEIGHTS, models_folder
     from ..models.registry import shipped_models
 
     rows = [("name", "kind", "kernel", "latent", "size", "epochs", "training", "PSNR of round holes in unseen scans")]
@@ -117,5 +126,5 @@ def _models(args: argparse.Namespace, console: Console) -> None:
             )
         )
     print(table(rows))
-    shared = models_folder() / BRAINS
-    print(f"They share the {shared.stat().st_size / 1e6:.1f} MB of {shared.name}.")
+    shared = [f"{name} ({(models_folder() / name).stat().st_size / 1e6:.1f} MB)" for name in SHARED]
+    print(f"They share {' and '.join(shared)}.")

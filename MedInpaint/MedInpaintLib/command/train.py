@@ -1,4 +1,4 @@
-"""The command `medinpaint`. Its help needs no SimpleITK, scipy or torch: they are imported when there is work."""
+"""The commands `medinpaint train prepare`, `train vae` and `train gan`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ from ..settings import DEVICES
 from .console import Console
 
 
-def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--train", metavar="PATH", type=Path, nargs="+", required=True, help="scans, or their folders")
-    parser.add_argument("--tune", metavar="PATH", type=Path, nargs="+", required=True, help="scans never trained on")
+def prepare_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `medinpaint train prepare`."""
+    parser.add_argument(
+        "--train", metavar="PATH", type=Path, nargs="+", required=True, help="scans, or folders of scans"
+    )
+    parser.add_argument(
+        "--tune", metavar="PATH", type=Path, nargs="+", required=True, help="scans that are not trained on"
+    )
     parser.add_argument("--output", metavar="FILE.npz", type=Path, required=True, help="the slices, for the training")
-    parser.add_argument("--name", default="not stated", help="of the data, for the cards of models trained on it")
-    parser.add_argument("--licence", default="not stated", help="of the data")
-    parser.add_argument("--citation", default="not stated", help="of the data")
-    parser.add_argument("--workers", metavar="N", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--name", default="not stated", help="name of the data, for the model cards")
+    parser.add_argument("--licence", default="not stated", help="licence of the data")
+    parser.add_argument("--citation", default="not stated", help="citation of the data")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, default=2, help="number of processes (default: %(default)s)"
+    )
 
 
-def _prepare(args: argparse.Namespace, console: Console) -> None:
+def run_prepare(args: argparse.Namespace, console: Console) -> None:
+    """Align and slice the scans. Raises InputError if a scan is given for both purposes."""
     from ..training.slices.prepare import prepare
     from ..volumes.write import check_writable
 
@@ -37,36 +45,28 @@ def _prepare(args: argparse.Namespace, console: Console) -> None:
     prepare(train, tune, args.output, source, args.workers)
 
 
-def _scans(paths: Sequence[Path]) -> list[Path]:
-    """The files given, and all *.nii.gz of the folders given."""
-    scans = []
-    for path in paths:
-        found = sorted(path.glob("*.nii.gz")) if path.is_dir() else [path] if path.exists() else []
-        if not found:
-            raise InputError(f"'{path}' is no scan and no folder with .nii.gz files: check the path.")
-        scans += found
-    return scans
-
-
-def _training_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="FILE.npz", type=Path, required=True, help="made by `train prepare`")
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `medinpaint train vae` and `train gan` share."""
+    parser.add_argument("--data", metavar="FILE.npz", type=Path, required=True, help="the slices from `train prepare`")
     parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="the model's folder")
     parser.add_argument("--kernel", type=int, choices=(3, 7), help="side of the convolution kernels")
     parser.add_argument("--epochs", metavar="N", type=int, help="passes over the slices")
-    parser.add_argument("--batch", metavar="N", type=int, help="slices a step")
-    parser.add_argument("--learning-rate", metavar="X", type=float, help="Adam's highest")
-    parser.add_argument("--seed", metavar="N", type=int, help="of random draws")
+    parser.add_argument("--batch", metavar="N", type=int, help="slices in each step")
+    parser.add_argument("--learning-rate", metavar="X", type=float, help="highest learning rate of Adam")
+    parser.add_argument("--seed", metavar="N", type=int, help="seed of the random numbers")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
 
 
-def _train_vae(args: argparse.Namespace, console: Console) -> None:
+def train_vae(args: argparse.Namespace, console: Console) -> None:
+    """Train a VAE."""
     from ..training.vae import VAESettings, VAETrainer
 
     _train(args, VAETrainer, VAESettings)
 
 
-def _train_gan(args: argparse.Namespace, console: Console) -> None:
+def train_gan(args: argparse.Namespace, console: Console) -> None:
+    """Train a GAN."""
     from ..training.gan import GANSettings, GANTrainer
 
     _train(args, GANTrainer, GANSettings)
@@ -75,6 +75,17 @@ def _train_gan(args: argparse.Namespace, console: Console) -> None:
 def _train(args: argparse.Namespace, trainer: type, settings: type) -> None:
     from ..training.trainer import train
 
-    given = {field.name: getattr(args, field.name, None) for field in fields(settings)}
-    chosen = settings(**{name: value for name, value in given.items() if value is not None})
+    options = {field.name: getattr(args, field.name, None) for field in fields(settings)}
+    chosen = settings(**{name: value for name, value in options.items() if value is not None})
     train(trainer, args.data, args.output, chosen, args.device, args.resume)
+
+
+def _scans(paths: Sequence[Path]) -> list[Path]:
+    """The files, and all *.nii.gz files of the folders."""
+    scans = []
+    for path in paths:
+        found = sorted(path.glob("*.nii.gz")) if path.is_dir() else [path] if path.exists() else []
+        if not found:
+            raise InputError(f"'{path}' is no scan and no folder with .nii.gz files: check the path.")
+        scans += found
+    return scans

@@ -1,9 +1,12 @@
 """`medinpaint evaluate`: fill holes in healthy scans, compare with the truth, and make tables and pictures.
 
-The folder it writes: cases.csv, one row per case and fill, appended as each is done, from which an interrupted run
-goes on; summary.md, made from that table; pictures/, every case with its fills; fills/, every hole's new voxels, in
-the scan's type and the order of array[hole]; views/, the slice on which these can be shown; experiment.json, what the
-rows were made with.
+It writes a folder with these files:
+- cases.csv: one row per case and fill, appended when the fill is done. An interrupted run continues from this table.
+- summary.md: medians and paired differences, from the table.
+- pictures/: every case with its fills.
+- fills/: the new voxels of every hole, in the scan's type and the order of array[hole].
+- views/: for every case, the slice that the pictures show.
+- experiment.json: the data, the settings and the models of the rows.
 """
 
 from __future__ import annotations
@@ -28,28 +31,18 @@ from ..training.slices.data import load
 from ..volumes.write import replacing
 from .downstream_report import SECTION
 from .experiment import write_report
-from .figures.figures import Run
-from .figures.pictures import draw, view_of, view_path, voxels_path
-from .fills.fills import Fill, baselines, model_fills
-from .holes.cases import (
-    LESIONS,
-    SQUARE,
-    Hole,
-    Lesions,
-    Subject,
-    check_kinds,
-    cut_hole,
-    draw_hole,
-    file_list,
-    group,
-    read_lesions,
-    read_subject,
-    stem,
-)
+from .figures.results import Results
+from .figures.views import draw_case, view_of, view_path, voxels_path
+from .fills.baselines import Fill, baselines
+from .fills.models import model_fills
+from .holes.cases import LESIONS, SQUARE, Hole, check_kinds, cut_hole, draw_hole
+from .holes.lesions import Lesions, read_lesions
 from .holes.squares import cut_square
+from .holes.subjects import Subject, file_list, group, read_subject, stem
 from .measures.brats import check_brats
 from .measures.measure_fill import measure_fill
-from .tables.rows import append_row, case_name, read_rows
+from .measures.row import Row, case_name
+from .tables.rows import append_row, read_rows
 from .tables.summary import summary
 
 KINDS = "square12,square25,square50,lesions,ellipsoid4,ellipsoid8,ellipsoid12,ellipsoid16,ellipsoid20"
@@ -60,7 +53,7 @@ def main_options(parser: ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--scans", nargs="+", type=Path, required=True, metavar="FILE", help="healthy scans")
     parser.add_argument("--data", type=Path, required=True, metavar="FILE.npz", help="from `medinpaint train prepare`")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="goes on where a run ended there")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="an interrupted run continues")
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="names or folders of models")
     parser.add_argument(
         "--holes",
@@ -72,7 +65,7 @@ def main_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ablations",
         metavar="KINDS",
-        help="holes in which each model also works without its parts, one at a time, or none (default: squares)",
+        help="holes that each model also fills without one of its parts at a time, or none (default: squares)",
     )
     parser.add_argument("--lesion-masks", nargs="+", type=Path, default=[], metavar="FILE", help="real lesions")
     parser.add_argument("--lesion-scan", type=Path, metavar="FILE", help="the scan on whose grid these masks are")
@@ -82,7 +75,7 @@ def main_options(parser: ArgumentParser) -> None:
     parser.add_argument("--brats-metrics", action="store_true", help="add the BraTS inpainting challenge's figures")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write Experiment.md and its Figures there")
     parser.add_argument(
-        "--downstream", type=Path, metavar="FOLDER", help="of `medinpaint downstream`: the report takes its section in"
+        "--downstream", type=Path, metavar="FOLDER", help="of `medinpaint downstream`: its section goes into the report"
     )
     parser.add_argument("--quick", action="store_true", help="the first two scans, one hole each: first and last kind")
 
@@ -112,16 +105,16 @@ def run(args: Namespace) -> int:
     full, ablations = model_fills(models, data.template, settings)
     common = baselines(data) | full
     fills = {kind: common | (ablations if kind in ablated else {}) for kind in kinds}
-    _remember(args.output, args.data, models, settings, args.brats_metrics)
-    carried = any(kind == LESIONS for holes in plan.values() for kind, _ in holes)
-    lesions = read_lesions(args.lesion_masks, args.lesion_scan, data.template) if carried else None
+    _save_inputs(args.output, args.data, models, settings, args.brats_metrics)
+    needs_lesions = any(kind == LESIONS for holes in plan.values() for kind, _ in holes)
+    lesions = read_lesions(args.lesion_masks, args.lesion_scan, data.template) if needs_lesions else None
     compare(plan, fills, data.template, lesions, args.seed, args.output, args.brats_metrics)
 
     models.sort(key=lambda model: (model.card["kind"], model.card["kernel"]))
-    finished = Run(args.output, read_rows(args.output / "cases.csv"), models)
+    results = Results(args.output, read_rows(args.output / "cases.csv"), models)
     if args.report:
-        write_report(finished, command_line(args), args.report, args.downstream)
-    text = summary(finished.rows, finished.cards)
+        write_report(results, command_line(args), args.report, args.downstream)
+    text = summary(results.rows, results.cards)
     with replacing(args.output / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
@@ -129,7 +122,7 @@ def run(args: Namespace) -> int:
 
 
 def command_line(args: Namespace) -> str:
-    """The command as it reads on any computer."""
+    """The command without the paths of this computer, for the report."""
     options = {
         "scans": file_list(args.scans),
         "data": args.data.name,
@@ -158,10 +151,16 @@ def compare(
     folder: Path,
     brats: bool = False,
 ) -> None:
-    """Do every case and fill of the plan whose row the folder lacks.
+    """Make and measure the fills of the plan that have no row in the folder's table yet.
 
     Args:
-        fills: by the kind of hole and their names.
+        plan: the kinds and indices of the holes in each scan.
+        fills: by the kind of hole, then by the name of the fill.
+        template: of the model space.
+        lesions: needed for holes of the kind "lesions".
+        seed: of the holes.
+        folder: the output folder.
+        brats: also take the measurements of the BraTS challenge.
     """
     from tqdm import tqdm
 
@@ -181,34 +180,39 @@ def compare(
                 bar.set_description(name)
                 subject = subject or read_subject(path, template)
                 started = time.perf_counter()
-                shown, hole, case = set_up(kind, index, subject, lesions, template, seed)
+                part, hole, case = set_up(kind, index, subject, lesions, template, seed)
                 preparation = time.perf_counter() - started
                 for fill in missing:
-                    row, voxels = measure_fill(shown, hole, case, fill, fills[kind][fill], preparation, brats)
+                    row, voxels = measure_fill(part, hole, case, fill, fills[kind][fill], preparation, brats)
                     np.save(voxels_path(folder, name, fill), voxels)
                     append_row(table, row)
                     done[name, fill] = row
                     bar.update()
-                view = view_of(shown, hole)
-                view.save(view_path(folder, name))
-                captions = {fill: f"{fill}  {done[name, fill].psnr:.1f} dB" for fill in fills[kind]}
-                pictures = {captions[fill]: np.load(voxels_path(folder, name, fill)) for fill in fills[kind]}
-                title = " ".join((shown.group, shown.name, kind, hole.shape))
-                draw(folder / "pictures" / f"{name}.png", view, title, pictures)
+                _save_pictures(folder, part, hole, {fill: done[name, fill] for fill in fills[kind]})
 
 
 def set_up(
     kind: str, index: int, subject: Subject, lesions: Lesions | None, template: Template, seed: int
 ) -> tuple[Subject, Hole, Case]:
-    """The truth, the hole in it, and the case as a fill sees it."""
+    """The scan that is the truth (one slice of it for a square), the hole in it, and the case that a fill sees."""
     if kind.startswith(SQUARE):
         return cut_square(kind, index, subject, template, seed)
     hole = draw_hole(kind, index, subject, lesions, seed)
     return subject, hole, cut_hole(subject, hole, template)
 
 
+def _save_pictures(folder: Path, part: Subject, hole: Hole, rows: Mapping[str, Row]) -> None:
+    """Write the view of a case and a picture of its fills, given as the rows by the fills' names."""
+    name = next(iter(rows.values())).case
+    view = view_of(part, hole)
+    view.save(view_path(folder, name))
+    pictures = {f"{fill}  {row.psnr:.1f} dB": np.load(voxels_path(folder, name, fill)) for fill, row in rows.items()}
+    title = " ".join((part.group, part.name, hole.kind, hole.shape))
+    draw_case(folder / "pictures" / f"{name}.png", view, title, pictures)
+
+
 def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:
-    """The kinds of holes in which ablations are run."""
+    """The kinds of holes that the ablations fill."""
     if given is None:
         return [kind for kind in kinds if kind.startswith(SQUARE)]
     ablated = [] if given == "none" else given.split(",")
@@ -218,16 +222,16 @@ def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:
     return ablated
 
 
-def _remember(folder: Path, data: Path, models: Sequence[Model], settings: Settings, brats: bool) -> None:
-    """Write down what the rows are made with. Raises InputError if the folder's rows were made with something else."""
+def _save_inputs(folder: Path, data: Path, models: Sequence[Model], settings: Settings, brats: bool) -> None:
+    """Write experiment.json. Raises InputError if the rows in the folder are of other data, settings or models."""
     now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest(), "brats_metrics": brats}
     now |= {key: value for key, value in settings.to_dict().items() if key not in ("model", "device")}
     now |= {f"model {model.name}": model.card["sha256"] for model in models}
     path = folder / "experiment.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    other = ", ".join(sorted(key for key in now.keys() & before.keys() if now[key] != before[key]))
-    if other:
-        raise InputError(f"'{folder}' has rows of another experiment ({other}): choose another folder.")
+    changed = ", ".join(sorted(key for key in now.keys() & before.keys() if now[key] != before[key]))
+    if changed:
+        raise InputError(f"'{folder}' has rows of another experiment ({changed}): choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(before | now, indent=2) + "\n", encoding="utf-8")

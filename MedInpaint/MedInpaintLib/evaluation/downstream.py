@@ -1,15 +1,15 @@
-"""`medinpaint downstream`: what filling a patient's lesions does for the tools that follow it.
+"""`medinpaint downstream`: what filling a patient's lesions does for segmentation and registration.
 
-Two studies. In the patients' scans, where nobody knows what the tissue was: the classes that a segmentation gives the
-lesions, and the volumes of the whole brain, unfilled and filled. In healthy scans that are given the patients' lesions,
-where the truth is known: which voxels of the lesions are classed as in the healthy scan, how far the volumes are from
-the healthy scan's, and how well an earlier scan, made before there were lesions, is registered to them.
+There are two studies. In the patients' scans the truth is not known. This study reports the tissue classes of the
+lesions and the volumes of the whole brain, unfilled and filled. The other study stamps the patients' lesions into
+healthy scans, where the truth is known. It reports how many voxels of the lesions have the class of the healthy scan,
+the errors of the volumes, and the error of the registration to an earlier scan without lesions.
 
-A healthy scan is the follow-up without lesions. It is given a patient's lesions at the same place of the brain and of
-the same intensities between CSF, GM and WM; where it is darker than these (a sulcus), it stays. The earlier scan is the
-healthy scan deformed by a known B-spline, the fixed image; the moving image is the follow-up as it is, unfilled, filled
-or healthy, which is the best there can be. So no fill is smoothed by resampling, the only difference between the runs
-is in the lesions, and the true place of every voxel is known. Both scans have the same noise.
+The healthy scan is the follow-up scan. The stamped lesions have the same place in the brain and the same intensities
+between CSF, GM and WM as in the patient. Where the healthy scan is darker (in a sulcus), it does not change. The
+earlier scan is the healthy scan deformed by a known B-spline. It is the fixed image; the moving image is the follow-up
+scan, unfilled, filled, or healthy, which is the best possible case. So resampling smooths no fill, the runs differ only
+in the lesions, and the true place of every voxel is known. Both scans have the same noise.
 """
 
 from __future__ import annotations
@@ -30,34 +30,36 @@ from ..pipeline import inpaint
 from ..report.figure import check_matplotlib
 from ..settings import Settings
 from ..space.alignment import Alignment, align
-from ..space.resampling import carry
+from ..space.resampling import resample_mask
 from ..space.template import Template
 from ..volumes.image import check_scan, like, scan_values, spacing_zyx, with_voxels
 from ..volumes.mask import enlarge, hole_on_grid, ring
 from ..volumes.read import read_image
 from ..volumes.write import make_folder
-from .downstream_report import AROUND, FollowUpRow, PatientRow, Study, draw_tissues
-from .holes.cases import file_list, scan_to_scan, stem
+from .downstream_report import AROUND, FollowUpRow, PatientRow, Study
+from .figures.tissues import draw_tissues
+from .holes.lesions import scan_to_scan
 from .holes.shapes import lesion_hole
+from .holes.subjects import file_list, stem
 from .measures.deformable import deformed, random_deformation, register_demons, registration_error
 from .measures.tissue import GM, WM, Tissue, bias_field, classify
 
-HEALTHY, UNFILLED, FILLED, HARMONIC = "no lesions", "unfilled", "MedInpaint", "harmonic"  # a scan's versions
-GROWTH = 1.0  # mm by which the lesions are enlarged in two more versions
+HEALTHY, UNFILLED, FILLED, HARMONIC = "no lesions", "unfilled", "MedInpaint", "harmonic"  # versions of a scan
+GROWTH = 1.0  # mm; the lesions are enlarged by this in two more versions
 
 
 @dataclass(frozen=True)
 class Brain:
-    """A scan that was read, aligned and classified.
+    """A scan with its alignment and its tissue classes.
 
     Attributes:
-        name: of its file, without the suffix.
-        scan: as it was read.
-        lesions: bool (z, y, x); none in a healthy scan.
-        alignment: the lesions left out.
-        mask: bool (z, y, x), the brain, lesions included.
-        field: float32 (z, y, x), the bias field.
-        tissue: of the scan, the bias field divided out.
+        name: of the file, without the suffix.
+        scan: the image in the file.
+        lesions: bool (z, y, x); empty in a healthy scan.
+        alignment: found without the voxels of the lesions.
+        mask: bool (z, y, x), brain mask, lesions included.
+        field: float32 (z, y, x), bias field.
+        tissue: classes of the scan without its bias field.
     """
 
     name: str
@@ -106,20 +108,20 @@ def run(args: Namespace) -> None:
 
 
 def command_line(args: Namespace) -> str:
-    """The command as it reads on any computer."""
+    """The command without the paths of this computer."""
     files = {"scans": args.scans, "lesion-masks": args.lesion_masks, "healthy": args.healthy}
     options = [f"--{name} {file_list(paths)}" for name, paths in files.items() if paths]
     return " \\\n    ".join(("medinpaint downstream", *options, f"--output {args.output.name}"))
 
 
 def read_brain(path: Path, mask: Path | None, template: Template) -> Brain:
-    """Read, align and classify a scan; without a mask it has no lesions. Raises InputError if it cannot be used."""
+    """Read, align and classify a scan. Without a mask it has no lesions. Raises InputError if it cannot be used."""
     scan = read_image(path)
     check_scan(scan)
     lesions = np.zeros(scan.GetSize()[::-1], bool) if mask is None else hole_on_grid(read_image(mask), scan)
     values = scan_values(scan, lesions)
     alignment = align(scan, values, lesions, template)
-    # Of a brain-extracted scan all is brain: the template's outline cuts off some of the cortex.
+    # In a brain-extracted scan everything is brain; the outline of the template would cut off some of the cortex.
     brain = values > 0 if alignment.extracted else alignment.brain & (values > 0)
     lesions = lesions & (brain | alignment.brain)
     if mask is not None and not lesions.any():
@@ -130,45 +132,44 @@ def read_brain(path: Path, mask: Path | None, template: Template) -> Brain:
 
 
 def versions(scan: sitk.Image, lesions: NDArray[np.bool_], settings: Settings) -> dict[str, sitk.Image]:
-    """The scan as it is, filled by MedInpaint and by the smoothest continuation in 3-D, as marked and enlarged."""
+    """The scan unfilled, and filled by MedInpaint and by the smoothest continuation; also with enlarged lesions."""
     values, spacing = scan_values(scan, lesions), spacing_zyx(scan)
     mask = like(scan, lesions.astype(np.uint8))
-    made = {UNFILLED: scan}
-    for reach in (0.0, GROWTH):
-        suffix = f", lesions enlarge by {reach:g} mm" if reach else ""
-        hole = enlarge(lesions, values != 0, spacing, reach)
-        made[FILLED + suffix] = inpaint(scan, mask, replace(settings, grow=reach)).image
-        made[HARMONIC + suffix] = with_voxels(scan, harmonic_fill(values, hole, spacing), hole)
-    return made
+    images = {UNFILLED: scan}
+    for growth in (0.0, GROWTH):
+        suffix = f", lesions enlarged by {growth:g} mm" if growth else ""
+        hole = enlarge(lesions, values != 0, spacing, growth)
+        images[FILLED + suffix] = inpaint(scan, mask, replace(settings, grow=growth)).image
+        images[HARMONIC + suffix] = with_voxels(scan, harmonic_fill(values, hole, spacing), hole)
+    return images
 
 
 def classes(images: Mapping[str, sitk.Image], brain: Brain) -> dict[str, Tissue]:
-    """The tissue classes of versions of a scan. All have its bias field, so that they differ by the fill alone."""
+    """The tissue classes of the versions of a scan. All use the same bias field, so they differ only by the fill."""
     return {
         name: classify(scan_values(image, brain.lesions) / brain.field, brain.mask) for name, image in images.items()
     }
 
 
 def stamp_lesions(healthy: Brain, patient: Brain) -> Brain:
-    """The healthy brain with the patient's lesions, at the same place and as dark; see the module's description.
+    """The healthy brain with the patient's lesions, in the same place and equally dark; see the docstring of the file.
 
-    Its tissue is the healthy scan's. Raises InputError if the lesions miss the brain.
+    Its tissue classes are those of the healthy scan. Raises InputError if no lesion lies in the brain.
     """
-    way = scan_to_scan(healthy.alignment, patient.alignment)
-    shape = carry(like(patient.scan, patient.lesions.astype(np.uint8)), healthy.scan, way)
+    to_patient = scan_to_scan(healthy.alignment, patient.alignment)
+    shape = resample_mask(like(patient.scan, patient.lesions.astype(np.uint8)), healthy.scan, to_patient)
     lesions = lesion_hole(shape, healthy.mask)
     if not lesions.any():
         raise InputError(f"The lesions of {patient.name} miss the brain of {healthy.name}: leave one of them out.")
-    even = like(patient.scan, scan_values(patient.scan, patient.lesions) / patient.field)
-    carried = sitk.GetArrayFromImage(sitk.Resample(even, healthy.scan, way, sitk.sitkLinear, 0.0))[lesions]
-    dark = np.interp(carried, patient.tissue.means, healthy.tissue.means) * healthy.field[lesions]
-    own = scan_values(healthy.scan, lesions)[lesions]
-    scan = with_voxels(healthy.scan, np.minimum(dark, own), lesions)
+    corrected = like(patient.scan, scan_values(patient.scan, patient.lesions) / patient.field)
+    resampled = sitk.GetArrayFromImage(sitk.Resample(corrected, healthy.scan, to_patient, sitk.sitkLinear, 0.0))
+    dark = np.interp(resampled[lesions], patient.tissue.means, healthy.tissue.means) * healthy.field[lesions]
+    scan = with_voxels(healthy.scan, np.minimum(dark, scan_values(healthy.scan, lesions)[lesions]), lesions)
     return replace(healthy, scan=scan, lesions=lesions)
 
 
 def measure_patient(patient: Brain, tissues: Mapping[str, Tissue]) -> list[PatientRow]:
-    """A row for each version's tissue classes."""
+    """A row for each version of a patient's scan."""
     voxel_ml = float(spacing_zyx(patient.scan).prod() / 1000)
     lesion_ml = float(np.count_nonzero(patient.lesions) * voxel_ml)
     return [
@@ -180,11 +181,13 @@ def measure_patient(patient: Brain, tissues: Mapping[str, Tissue]) -> list[Patie
 def measure_follow_up(
     brain: Brain, patient: str, images: Mapping[str, sitk.Image], tissues: Mapping[str, Tissue], seed: int
 ) -> list[FollowUpRow]:
-    """A row for each version of a healthy scan that was given lesions; HEALTHY, the truth, is one of them.
+    """A row for each version of a healthy scan with stamped lesions. HEALTHY, the truth, is one of them.
 
     Args:
         brain: with the lesions.
-        patient: name, of where they come from.
+        patient: name of the patient with these lesions.
+        images: the versions by their names.
+        tissues: the classes of the versions.
         seed: of the known deformation.
     """
     truth, lesions = tissues[HEALTHY], brain.lesions
@@ -193,7 +196,7 @@ def measure_follow_up(
     earlier = deformed(images[HEALTHY], known)
     near = lesions | ring(lesions, spacing_zyx(brain.scan), AROUND)
     regions = {
-        name: carry(like(brain.scan, region.astype(np.uint8)), brain.scan, known)
+        name: resample_mask(like(brain.scan, region.astype(np.uint8)), brain.scan, known)
         for name, region in (("lesions", lesions), ("around", near & brain.mask))
     }
     true_ml = truth.volumes(voxel_ml)
@@ -218,5 +221,5 @@ def measure_follow_up(
 
 
 def _share(found: NDArray[np.bool_], region: NDArray[np.bool_]) -> float | None:
-    """Of a region's voxels; None if it has none."""
+    """The share of the region's voxels that are true; None if the region is empty."""
     return float(found[region].mean()) if region.any() else None

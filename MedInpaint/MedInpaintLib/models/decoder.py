@@ -1,8 +1,4 @@
-"""The two kinds of model, VAE and GAN: they share the decoder, linear in z and then refined.
-
-Each says where the latent search starts and what makes a latent plausible: for the VAE an encoder of masked slices
-and ||u||^2, for the GAN a random start and a discriminator. All parts are told the slice's height.
-"""
+"""The decoder G of VAE and GAN: a linear path, then a refinement."""
 
 from __future__ import annotations
 
@@ -10,12 +6,32 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .layers import CHANNELS, Block, double, height_features
+from .layers import CHANNELS, Block, height_features, upsample
 from .linear import LinearPath
 
 
+class Decoder(nn.Module):
+    """G(z, height): the slice of the linear path, refined.
+
+    The refinement sees this slice and not z. A network that sees z learns the training brains by heart.
+    """
+
+    def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
+        super().__init__()
+        self.linear = LinearPath(mean, differences)
+        self.refinement = Refinement(kernel)
+
+    def forward(self, z: Tensor, height: Tensor) -> Tensor:
+        """Slices (n, 1, h, w) from latents (n, latent) at relative heights (n,)."""
+        return self.refine(self.linear(z, height), height)
+
+    def refine(self, linear: Tensor, height: Tensor) -> Tensor:
+        """Refined slices (n, 1, h, w) from slices of the linear path at relative heights (n,)."""
+        return linear + self.refinement(linear, height)
+
+
 class Refinement(nn.Module):
-    """A small U-Net (Ronneberger et al. 2015): what to add to a slice of the linear path to make it a real one's."""
+    """A small U-Net (Ronneberger et al. 2015): what a slice of the linear path lacks to look real."""
 
     def __init__(self, kernel: int):
         super().__init__()
@@ -27,31 +43,11 @@ class Refinement(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, linear: Tensor, height: Tensor) -> Tensor:
-        """(n, 1, h, w) of slices (n, 1, h, w) at relative heights (n,)."""
+        """What to add, (n, 1, h, w), to slices (n, 1, h, w) at relative heights (n,)."""
         features = height_features(height)
         half = self.down[0](nnf.pixel_unshuffle(linear, 2), features)
         quarter = self.down[1](half, features)
         x = self.down[2](quarter, features)
-        x = self.up[0](torch.cat([double(x), quarter], dim=1), features)
-        x = self.up[1](torch.cat([double(x), half], dim=1), features)
+        x = self.up[0](torch.cat([upsample(x), quarter], dim=1), features)
+        x = self.up[1](torch.cat([upsample(x), half], dim=1), features)
         return nnf.pixel_shuffle(self.out(x), 2)
-
-
-class Decoder(nn.Module):
-    """G(z, height): the linear path, refined.
-
-    The refinement sees the linear path's slice and not z, from which a network learns the training brains by heart.
-    """
-
-    def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
-        super().__init__()
-        self.linear = LinearPath(mean, differences)
-        self.refinement = Refinement(kernel)
-
-    def forward(self, z: Tensor, height: Tensor) -> Tensor:
-        """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,)."""
-        return self.refined(self.linear(z, height), height)
-
-    def refined(self, linear: Tensor, height: Tensor) -> Tensor:
-        """Slices (n, 1, h, w) of the linear path at relative heights (n,), refined."""
-        return linear + self.refinement(linear, height)

@@ -1,6 +1,7 @@
-"""A model on disk: a folder with its weights, its template and a card that says what it is.
+"""A model on disk: a folder with weights, a template and a card that describes it.
 
-A folder may come from anywhere: it is data and never code, and neither a file nor what it unpacks to may be huge.
+A folder may come from anywhere. So it is read as data, never run as code, and files that are huge, packed or unpacked,
+are refused.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
     from .gan import GAN
     from .vae import VAE
 
-CARD, WEIGHTS, TEMPLATE = "card.json", "weights.pt", "template.nii.gz"
-BRAINS = "brains.npz"  # what the linear path holds; the shipped models share one, beside their folders
+CARD, WEIGHTS = "card.json", "weights.pt"
+BRAINS = "brains.npz"  # the mean and the differences of the linear path
+TEMPLATE = "template.nii.gz"
+SHARED = BRAINS, TEMPLATE  # the shipped models use one copy of these, beside their folders
 SAMPLES = "samples.png"  # slices drawn from the prior, a row per brain
 TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
-# What is larger is refused unread; the shipped models have a quarter of it at most.
+# Larger files are refused unread. The shipped models need a quarter of these limits at most.
 LARGEST_CARD = 2**20  # bytes
-LARGEST_FILE, LARGEST_CONTENT = 2**30, 2**31  # bytes, as stored and unpacked
-LARGEST_SIDE, LARGEST_LATENT = 512, 4096  # voxels of the grid; numbers of a slice
+LARGEST_FILE, LARGEST_CONTENT = 2**30, 2**31  # bytes, packed and unpacked
+LARGEST_SIDE, LARGEST_LATENT = 512, 4096  # voxels along an axis of the grid; numbers per latent
 PIECE = 2**20  # bytes unpacked at a time
 
 
@@ -52,10 +55,10 @@ class Model:
         return self.folder.name
 
     def template(self) -> Template:
-        """The brain that defines the model's space. Raises InputError if the file was altered or is no template."""
-        content = self._checked(TEMPLATE)
+        """The brain that defines model space. Raises InputError if the file is missing, altered or no template."""
+        content = self._read(TEMPLATE)
         try:
-            stored = _template(content, self._path(TEMPLATE))
+            stored = _parse_template(content, self._find(TEMPLATE))
         except (OSError, EOFError, zlib.error, RuntimeError, ValueError) as error:
             raise InputError(f"The template of model '{self.name}' cannot be read: install it again.") from error
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
@@ -64,7 +67,7 @@ class Model:
     def network(self, device: torch.device) -> VAE | GAN:
         """The trained network in evaluation mode, on this device.
 
-        Raises InputError if the weights were altered or do not fit.
+        Raises InputError if the weights are missing, were altered or do not fit the card.
         """
         import torch
 
@@ -72,26 +75,28 @@ class Model:
         from .vae import VAE
 
         kinds: dict[str, type[VAE] | type[GAN]] = {"vae": VAE, "gan": GAN}
-        content, brains = self._checked(WEIGHTS), self._checked(BRAINS)
+        content, brains = self._read(WEIGHTS), self._read(BRAINS)
         try:
-            mean, differences = _brains(brains, self.card["latent"])
+            mean, differences = _parse_brains(brains, self.card["latent"])
             _check_archive(content)
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             kind = kinds[self.card["kind"]]
             network = kind(torch.from_numpy(mean), torch.from_numpy(differences), self.card["kernel"])
             network.load_state_dict(state)
-        except Exception as error:  # torch raises many kinds; every one means the same to the user
+        except Exception as error:  # torch raises many kinds of error; all mean the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
         network.requires_grad_(False).eval()
         return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's omission
 
-    def _path(self, name: str) -> Path:
-        here = self.folder / name
-        return models_folder() / name if name == BRAINS and not here.exists() else here
+    def _find(self, name: str) -> Path:
+        """The path of a file: in the model's folder, or the shared copy if the folder has none."""
+        path = self.folder / name
+        return models_folder() / name if name in SHARED and not path.exists() else path
 
-    def _checked(self, name: str) -> bytes:
+    def _read(self, name: str) -> bytes:
+        """The content of a file. Raises InputError if it is missing, too large or does not have the card's hash."""
         try:
-            content = _read_bytes(self._path(name), LARGEST_FILE)
+            content = _read_bytes(self._find(name), LARGEST_FILE)
         except OSError as error:
             raise InputError(f"Model '{self.name}' lacks the file {name}: install it again.") from error
         except ValueError as error:
@@ -102,34 +107,15 @@ class Model:
 
 
 def models_folder() -> Path:
-    """Where the shipped models are."""
+    """The folder of the shipped models."""
     return resources_folder() / "Models"
 
 
-def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict) -> Model:
-    """Write a model's folder; the weights are stored in half precision."""
-    import torch
-
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    torch.save({n: t.half().contiguous() if t.is_floating_point() else t for n, t in state.items()}, folder / WEIGHTS)
-    linear = network.decoder.linear
-    np.savez_compressed(
-        folder / BRAINS, mean=linear.mean.numpy(force=True), differences=linear.differences.numpy(force=True)
-    )
-    levels = sitk.Cast(
-        sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255)), sitk.sitkUInt8
-    )
-    sitk.WriteImage(levels * template.brain, str(folder / TEMPLATE), useCompression=True)
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, BRAINS, TEMPLATE)}
-    (folder / CARD).write_text(json.dumps({**card, "sha256": hashes}, indent=2) + "\n", encoding="utf-8")
-    return _read(folder)
-
-
-def _read(folder: Path) -> Model:
+def read_model(folder: Path) -> Model:
+    """The model in a folder. Only its card is read. Raises InputError if there is no valid card."""
     try:
         card = json.loads(_read_bytes(folder / CARD, LARGEST_CARD).decode("utf-8"))
-        if not isinstance(card["sha256"], dict) or not card["sha256"].keys() <= {WEIGHTS, BRAINS, TEMPLATE}:
+        if not isinstance(card["sha256"], dict) or not card["sha256"].keys() <= {WEIGHTS, *SHARED}:
             raise TypeError
         for key in ("kind", "kernel", "latent"):
             card[key]
@@ -138,8 +124,24 @@ def _read(folder: Path) -> Model:
     return Model(folder, card)
 
 
+def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict) -> Model:
+    """Write all files of a model into its folder. The weights are stored in half precision."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    torch.save({n: t.half().contiguous() if t.is_floating_point() else t for n, t in state.items()}, folder / WEIGHTS)
+    linear = {name: getattr(network.decoder.linear, name).numpy(force=True) for name in ("mean", "differences")}
+    np.savez_compressed(folder / BRAINS, **linear)
+    levels = sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255))
+    sitk.WriteImage(sitk.Cast(levels, sitk.sitkUInt8) * template.brain, str(folder / TEMPLATE), useCompression=True)
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, *SHARED)}
+    (folder / CARD).write_text(json.dumps({**card, "sha256": hashes}, indent=2) + "\n", encoding="utf-8")
+    return read_model(folder)
+
+
 def _read_bytes(path: Path, most: int) -> bytes:
-    """A file's content. Raises OSError if it is no ordinary file, such as a pipe, and ValueError if it is larger."""
+    """A file's content. Raises OSError for anything but an ordinary file (such as a pipe), ValueError if too large."""
     if not path.is_file():
         raise FileNotFoundError(path)
     if path.stat().st_size > most:
@@ -148,31 +150,28 @@ def _read_bytes(path: Path, most: int) -> bytes:
 
 
 def _check_archive(content: bytes) -> None:
-    """Raise an error unless this is a zip archive whose files, unpacked, are not too large together."""
+    """Raise an error unless this is a zip archive and its unpacked files together are small enough."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(part.file_size for part in archive.infolist()) > LARGEST_CONTENT:
             raise ValueError("too large, unpacked")
 
 
-def _brains(content: bytes, latent: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the differences for a linear path of this many latents. Raises an error if they are none."""
+def _parse_brains(content: bytes, latent: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the differences of a linear path with this many latents. Raises an error if they do not fit it."""
     _check_archive(content)
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         mean, differences = file["mean"], file["differences"]
     heights, height, width = mean.shape
     if (mean.dtype, differences.dtype) != (np.uint8, np.int8) or not 0 < latent <= LARGEST_LATENT:
-        raise ValueError("not as a linear path holds them")
-    if (
-        min(mean.shape) < 1
-        or max(mean.shape) > LARGEST_SIDE
-        or differences.shape != (heights, latent / 2, height, width)
-    ):
-        raise ValueError("not of the right shape")
+        raise ValueError("not the types or the size of a linear path")
+    grid_fits = min(mean.shape) >= 1 and max(mean.shape) <= LARGEST_SIDE
+    if not grid_fits or differences.shape != (heights, latent / 2, height, width):
+        raise ValueError("not the shapes of a linear path")
     return mean, differences
 
 
-def _template(content: bytes, path: Path) -> sitk.Image:
-    """The image in a template's file, whose content this is. Raises an error if it is none, or too large."""
+def _parse_template(content: bytes, path: Path) -> sitk.Image:
+    """The image in a template's file with this content. Raises an error if it is no template, or too large."""
     size = 0
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         while piece := file.read(PIECE):
@@ -180,7 +179,7 @@ def _template(content: bytes, path: Path) -> sitk.Image:
             if size > LARGEST_CONTENT:
                 raise ValueError("too large, unpacked")
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # other formats, which ITK tells by the content, may refer to other files
+    reader.SetImageIO("NiftiImageIO")  # ITK would guess another format from the content, which may name other files
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     shape = reader.GetSize()

@@ -1,23 +1,19 @@
-"""The two kinds of model, VAE and GAN: they share the decoder, linear in z and then refined.
-
-Each says where the latent search starts and what makes a latent plausible: for the VAE an encoder of masked slices
-and ||u||^2, for the GAN a random start and a discriminator. All parts are told the slice's height.
-"""
+"""The linear path of every decoder: a mean brain plus a weighted sum of the training brains."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-MEAN_LEVELS, DIFFERENCE_LEVELS = 200, 25  # grey levels of model intensity 1 in what the linear path holds
+MEAN_LEVELS, DIFFERENCE_LEVELS = 200, 25  # grey levels of model intensity 1 in the stored mean and differences
 
 
 class LinearPath(nn.Module):
-    """mean(height) + sum_k z_k S_k(height): probabilistic PCA of a brain, which has the same z at all heights.
+    """mean(height) + sum_k z_k S_k(height): probabilistic PCA of a brain, with the same z at all heights.
 
-    The S_k are what the training brains and their mirror images differ from their mean by, over the root of their
-    number: with a standard normal z, the covariance of the slices is that of the brains. A brain or its mirror image
-    may be the sum of others', but z is none the worse for it.
+    The S_k are the differences of the training brains, and of their mirror images, from the mean, divided by the root
+    of their number. With a standard normal z, the slices have the covariance of the brains. The S_k may depend on each
+    other linearly; this does no harm.
 
     Args:
         mean: uint8 (heights, h, w), left-right symmetric; divide by MEAN_LEVELS for model intensities.
@@ -35,19 +31,19 @@ class LinearPath(nn.Module):
         self.scale = 1 / (DIFFERENCE_LEVELS * self.latent**0.5)
 
     def forward(self, z: Tensor, height: Tensor) -> Tensor:
-        """Slices (n, 1, h, w) of latents (n, latent) at relative heights (n,), 0 to 1: those of the nearest slice."""
-        return self.combined(z, *self.held(height))
+        """Slices (n, 1, h, w) from latents (n, latent) at relative heights (n,), 0 to 1. The nearest slice is used."""
+        return self.combine(z, *self.at_height(height))
 
-    def held(self, height: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean (n, h, w) and the differences (n, brains, h, w) at relative heights (n,), as floats."""
+    def at_height(self, height: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean (n, h, w) and the scaled differences (n, brains, h, w) at relative heights (n,), as floats."""
         index = (height * (len(self.mean) - 1)).round().long()
         return self.mean[index].float() / MEAN_LEVELS, self.scale * self.differences[index].float()
 
-    def combined(self, z: Tensor, mean: Tensor, differences: Tensor) -> Tensor:
-        """Slices (n, 1, h, w) of latents (n, latent) and what is held at their heights."""
-        parts = torch.einsum("nmk,nkhw->nmhw", z.unflatten(1, (2, -1)), differences)  # brains, and those to mirror
+    def combine(self, z: Tensor, mean: Tensor, differences: Tensor) -> Tensor:
+        """Slices (n, 1, h, w) from latents (n, latent) and the two results of `at_height`."""
+        parts = torch.einsum("nmk,nkhw->nmhw", z.unflatten(1, (2, -1)), differences)  # as they are, and to mirror
         return mean[:, None] + parts[:, :1] + parts[:, 1:].flip(-1)
 
     def components(self, differences: Tensor) -> Tensor:
-        """S_k (n, latent, h, w) from the differences that are held at their heights."""
+        """S_k (n, latent, h, w) from the differences of `at_height`."""
         return torch.cat([differences, differences.flip(-1)], dim=1)

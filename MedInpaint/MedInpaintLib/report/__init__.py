@@ -1,0 +1,1 @@
+"""Step 4 of the method: what a run did, as measurements and as a picture."""

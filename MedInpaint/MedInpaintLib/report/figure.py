@@ -1,4 +1,4 @@
-"""The picture of one run: before, the mask, what was generated, and after."""
+"""The picture of a run: the scan before, the hole, the generated slices, and the scan after."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scipy import ndimage
 
 from ..errors import InputError
 
-PANEL = 3.2  # inches: a panel's width
+PANEL = 3.2  # inches; the width of a panel
 GAP, CAPTION = 0.08, 0.36  # inches
-DOTS = 150  # an inch
-CLOSE_UP = 15.0  # mm of surroundings shown about the hole
+DOTS = 150  # per inch
+CLOSE_UP = 15.0  # mm around the hole
 BACKGROUND, TEXT, OUTLINE = "#101214", "#d5d9dd", "#ffb000"
 
 
 def check_matplotlib() -> None:
-    """Raise InputError if the library that draws is not installed."""
+    """Raise InputError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise InputError("A figure needs matplotlib: run `pip install matplotlib`, or leave out --figure.")
 
@@ -27,14 +27,14 @@ def check_matplotlib() -> None:
 def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.Image, filled: sitk.Image) -> None:
     """Draw the axial slice through the largest lesion, and below it a close-up, as PNG.
 
-    The slice is one of the scan's own, along the axis nearest to superior-inferior, shown as radiologists do: the
-    patient's front is up, their left on the right.
+    The slice is not interpolated: it is a slice of the scan along the axis nearest to superior-inferior. It has the
+    radiological orientation: the patient's front is up, and their left is on the right.
 
     Args:
-        path: of the PNG.
+        path: of the PNG file.
         scan: the input.
-        hole: bool (z, y, x) on its grid.
-        generated: G(z) on that grid.
+        hole: bool (z, y, x) on the scan's grid.
+        generated: the generated slices on the same grid.
         filled: the result.
     """
     from matplotlib.figure import Figure
@@ -45,23 +45,23 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.
     holes = sitk.GetArrayFromImage(mask) > 0
     level, lesion = _largest_section(holes)
     hole = holes[level]
-    before, made, after = (
+    before, content, after = (
         np.nan_to_num(sitk.GetArrayFromImage(_axial(image))[level].astype(np.float32))
         for image in (scan, generated, filled)
     )
     low, high = _window(before, hole)
     width, height = mask.GetSpacing()[:2]
-    head = _box((before > low + 0.1 * (high - low)) | hole, (width, height), margin=4)
-    near = _box(lesion, (width, height), margin=CLOSE_UP, square=True)
+    whole = _box((before > low + 0.1 * (high - low)) | hole, (width, height), margin=4)
+    close_up = _box(lesion, (width, height), margin=CLOSE_UP, square=True)
 
-    views = [_scaled_height(view) for view in (head, near)]
-    size = (4 * PANEL + 5 * GAP, sum(views) + 2 * GAP + CAPTION)
+    heights = [_panel_height(view) for view in (whole, close_up)]
+    size = (4 * PANEL + 5 * GAP, sum(heights) + 2 * GAP + CAPTION)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
-    for row, view in enumerate((head, near)):
-        bottom = GAP if row else 2 * GAP + views[1]
-        for column, picture in enumerate((before, before, made, after)):
+    for row, view in enumerate((whole, close_up)):
+        bottom = GAP if row else 2 * GAP + heights[1]
+        for column, picture in enumerate((before, before, content, after)):
             left = GAP + column * (PANEL + GAP)
-            place = (left / size[0], bottom / size[1], PANEL / size[0], views[row] / size[1])
+            place = (left / size[0], bottom / size[1], PANEL / size[0], heights[row] / size[1])
             axes = figure.add_axes(place, facecolor="black", xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             rows, columns = picture.shape
@@ -86,12 +86,12 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.
 
 
 def _axial(image: sitk.Image) -> sitk.Image:
-    """The same voxels, axes flipped and swapped so that arrays run along superior, posterior, left."""
+    """The same voxels with axes flipped and swapped, so that array axes point to superior, posterior and left."""
     return sitk.DICOMOrient(image, "LPS")
 
 
 def _largest_section(holes: np.ndarray) -> tuple[int, np.ndarray]:
-    """The slice in which the largest lesion is largest, and that lesion there, bool (y, x)."""
+    """The slice with the largest section of the largest lesion, and this section, bool (y, x)."""
     numbers, _ = ndimage.label(holes, np.ones((3, 3, 3)))
     largest = numbers == 1 + np.bincount(numbers.ravel())[1:].argmax()
     level = int(largest.sum(axis=(1, 2)).argmax())
@@ -99,14 +99,14 @@ def _largest_section(holes: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _window(picture: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
-    """The intensities shown black and white: tissue's, whatever the hole holds."""
+    """The intensities that are shown black and white; the values in the hole do not count."""
     known = picture[~hole]
     low, high = np.percentile(known, 1), np.percentile(known, 99.7)
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 
 def _box(mask: np.ndarray, spacing: tuple[float, float], margin: float, square: bool = False) -> list[float]:
-    """Left, right, top, bottom in mm of the mask's bounding box with a margin."""
+    """The bounding box of the mask with a margin: left, right, top and bottom in mm."""
     spans = []
     for index, step in zip(np.nonzero(mask)[::-1], spacing, strict=True):
         spans.append([index.min() * step - margin, index.max() * step + margin])
@@ -116,7 +116,7 @@ def _box(mask: np.ndarray, spacing: tuple[float, float], margin: float, square: 
     return spans[0] + spans[1]
 
 
-def _scaled_height(view: list[float]) -> float:
-    """Inches, for a panel of the standard width."""
+def _panel_height(view: list[float]) -> float:
+    """The height in inches of a panel that shows this box."""
     left, right, top, bottom = view
     return PANEL * (bottom - top) / (right - left)

@@ -1,4 +1,4 @@
-"""What one run did, as plain JSON types: numbers are finite or null, and nothing names the patient."""
+"""The report of a run, in plain JSON types: numbers are finite or null, and nothing names the patient."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..models.folder import WEIGHTS, Model
 from ..settings import Settings
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box, ring
+from .lesions import RING, finite_number, measure_lesions, measuring_margin
 from .measures import seam
 
 if TYPE_CHECKING:
     from ..search.latent import Generated
     from ..space.case import Case
-from .lesions import RING, finite_number, measure_lesions, measuring_margin
 
-OUTSIDE = 0.2  # share of the mask outside the brain from which the user is told
+OUTSIDE = 0.2  # share of the hole outside the brain from which the report has a warning
 
 
 def run_report(
     case: Case,
     generated: Generated,
     filled: np.ndarray,
-    sd: np.ndarray | None,
+    deviation: np.ndarray | None,
     model: Model,
     settings: Settings,
     device: str,
@@ -41,27 +41,27 @@ def run_report(
 
     Args:
         case: the scan, its hole and its alignment.
-        generated: what the latent search found.
-        filled: float (n,), the hole's new values in the order of case.hole.
-        sd: float (z, y, x), their standard deviations; None if unknown.
-        model: that was used.
-        settings: of the run.
-        device: the search ran on.
-        seconds: by stage.
-        warnings: sentences, to which those of the measurements are added.
+        generated: the result of the latent search.
+        filled: float (n,), the hole's new values in the order of `case.values[case.hole]`.
+        deviation: float (z, y, x), the posterior standard deviation of the fill; None if unknown.
+        model: the model of the run.
+        settings: the settings of the run.
+        device: the device of the search.
+        seconds: the seconds of each stage.
+        warnings: sentences; the report adds the warnings of its measurements.
 
     Returns a dict with:
-        lesion: of all lesions together: volume_ml; their count, where voxels that share a face, an edge or a corner
-            are one lesion; outside_brain, the share of their voxels outside the brain.
-        lesions: of each lesion, see `measure_lesions`; the largest first.
-        slices: model-space slices that were filled.
+        lesion: all lesions together: volume_ml; count, where voxels that share a face, an edge or a corner belong to
+            one lesion; outside_brain, the share of their voxels outside the brain.
+        lesions: each lesion, the largest first; see `measure_lesions`.
+        slices: number of model-space slices that were filled.
         alignment: quality (correlation with the template), poor, brain_extracted, brain_ml.
-        search: iterations; loss, over the slices; gain and offset of the scan against the model, in model
-            intensities; scale, the scan's intensity for the model's 1.
+        search: iterations; loss, its median and maximum over the slices; gain and offset from the model to the scan,
+            in model intensities; scale, the scan intensity of one unit of model intensity.
         intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
             units: median, mean, sd, and percentile_99_5.
-        seam: see evaluation.metrics.seam; near 1 is invisible.
-        model, settings, versions, device, seconds (by stage and in total), warnings (sentences).
+        seam: see `report.measures.seam`; a value near 1 is invisible.
+        model, settings, versions, device, seconds (each stage and the total), warnings (sentences).
     """
     alignment, hole = case.alignment, case.hole
     voxel_ml = float(np.prod(case.scan.GetSpacing())) / 1000
@@ -71,7 +71,7 @@ def run_report(
     near = case.crop(box)
     result = near.values.copy()
     result[near.hole] = filled
-    lesions = measure_lesions(near, result, None if sd is None else sd[box])
+    lesions = measure_lesions(near, result, None if deviation is None else deviation[box])
     for lesion in lesions:
         lesion["index"] = [n + side.start for n, side in zip(lesion["index"], box[::-1], strict=True)]
     return {
@@ -121,7 +121,7 @@ def _statistics(values: np.ndarray) -> dict[str, float | None]:
     names = ("median", "mean", "sd", "percentile_99_5")
     if not values.size:
         return dict.fromkeys(names)
-    with np.errstate(over="ignore"):  # of intensities near the largest float32: entered as null
+    with np.errstate(over="ignore"):  # intensities near the largest float32 become null
         median, high = np.percentile(values, (50, 99.5))
     measured = median, values.mean(dtype=np.float64), values.std(dtype=np.float64), high
     return dict(zip(names, map(finite_number, measured), strict=True))
@@ -130,7 +130,7 @@ def _statistics(values: np.ndarray) -> dict[str, float | None]:
 def _versions() -> dict[str, str | None]:
     try:
         torch = version("torch")
-    except PackageNotFoundError:  # torch found by path alone
+    except PackageNotFoundError:  # torch is on the path, but not installed
         torch = None
     return {
         "medinpaint": __version__,

@@ -1,6 +1,6 @@
-"""Adam, whose steps shrink as a cosine.
+"""The Adam optimiser with cosine annealing.
 
-torch.optim's Adam loads torch's compiler where it is first used, which takes longer than most searches.
+It replaces torch.optim's Adam, which loads torch's compiler at its first use. That takes longer than most searches.
 
 Sources: Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; Loshchilov & Hutter, "SGDR:
 stochastic gradient descent with warm restarts", ICLR 2017, eq. 5.
@@ -19,11 +19,11 @@ EPSILON = 1e-8
 
 
 class Adam:
-    """The optimiser of a few variables, each with a learning rate of its own.
+    """Adam for a few variables, each with its learning rate.
 
     Args:
         variables: pairs of a leaf tensor and its learning rate at the first step.
-        steps: after so many the learning rates are 0.
+        steps: the number of steps after which the learning rates are 0.
     """
 
     def __init__(self, variables: Sequence[tuple[Tensor, float]], steps: int):
@@ -32,7 +32,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every variable along its gradient, and forget that."""
+        """Take one step with the variables' gradients, and remove the gradients."""
         annealed = (1 + math.cos(math.pi * self.taken / self.steps)) / 2
         self.taken += 1
         bias, squared_bias = 1 - DECAY**self.taken, 1 - SQUARED_DECAY**self.taken

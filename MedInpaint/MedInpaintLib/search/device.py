@@ -1,8 +1,4 @@
-"""The latent optimisation: z such that G(z) agrees with the known surroundings and stays plausible.
-
-Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 2017, eq. 5 to 8; for a VAE the prior
-||z||^2 takes the discriminator's place.
-"""
+"""The torch devices: which one a run uses, and how to free its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from ..errors import InputError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a Settings.device. Raises InputError if it is not there."""
+    """The torch device for a `Settings.device`. Raises InputError if this computer does not have it."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, there in available.items() if there)
@@ -24,12 +20,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def algebra_device(network: torch.nn.Module) -> torch.device:
-    """Where to solve linear systems: the network's device if it is CUDA, else the CPU, as MPS lacks some solvers."""
+    """The device for linear systems: that of the network if it is CUDA, else the CPU, as MPS lacks some solvers."""
     device = next(network.parameters()).device
     return device if device.type == "cuda" else torch.device("cpu")
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what a search that failed has held of a CUDA or MPS device's memory."""
+    """Free the memory of a CUDA or MPS device that a failed search has used."""
     gc.collect()
     getattr(torch, device.type).empty_cache()

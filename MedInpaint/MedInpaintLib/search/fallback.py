@@ -1,4 +1,4 @@
-"""What to do when a graphics device runs out of memory: smaller batches, then the CPU."""
+"""What to do when a graphics device runs out of memory: use smaller batches, then the CPU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..errors import is_out_of_memory
 if TYPE_CHECKING:
     import torch
 
-SMALL_CHUNK = 8  # slices decoded at once if latent.CHUNK are too many
-Found = TypeVar("Found")
-Report = Callable[[float, str], None]  # the fraction done and a message
+SMALL_CHUNK = 8  # slices that are decoded at once if latent.CHUNK are too many
+Outcome = TypeVar("Outcome")
+Report = Callable[[float, str], None]  # takes the fraction done and a message
 
 
 def with_fallback(
-    work: Callable[[torch.device, int, Report], Found], device: torch.device, progress: Report
-) -> tuple[Found, str, list[str]]:
-    """Run work on the device. If memory runs out, run it again in smaller batches, and at last on the CPU.
+    work: Callable[[torch.device, int, Report], Outcome], device: torch.device, progress: Report
+) -> tuple[Outcome, str, list[str]]:
+    """Run work on the device. If memory runs out, run it again in smaller batches, and then on the CPU.
 
     Each attempt starts from the beginning, so earlier failures do not change the result. On the CPU there is one
     attempt.
@@ -28,22 +28,22 @@ def with_fallback(
         device: where to try first.
         progress: called with the fraction done, which never falls, and a message; may raise Cancelled.
 
-    Returns what the work returned, the device that was used, and a warning if a fallback was needed.
+    Returns the outcome of the work, the device that was used, and a warning if a fallback was needed.
 
-    Errors that are not about memory, and those of the last attempt, are raised as they are.
+    Errors that are not about memory are raised as they are, and so is the error of the last attempt.
     """
     from .device import choose_device, release_memory
     from .latent import CHUNK
 
     cpu = choose_device("cpu")
     plan = [(device, CHUNK), (device, SMALL_CHUNK), (cpu, CHUNK)] if device != cpu else [(cpu, CHUNK)]
-    message, reached = f"preparing the search on {device}", 0.0
+    message, highest = f"preparing the search on {device}", 0.0
     warnings: list[str] = []
 
     def forward(done: float, message: str) -> None:
-        nonlocal reached
-        reached = max(reached, done)
-        progress(reached, message)
+        nonlocal highest
+        highest = max(highest, done)
+        progress(highest, message)
 
     while True:
         place, chunk = plan.pop(0)
@@ -53,7 +53,8 @@ def with_fallback(
         except RuntimeError as error:
             if not plan or not is_out_of_memory(error):
                 raise
-        release_memory(place)  # only now: the error's traceback held what the work had allocated
+        # Outside the except block: there, the error's traceback still refers to the memory of the failed attempt.
+        release_memory(place)
         how = "on the CPU" if plan[0][0] == cpu else f"in batches of {SMALL_CHUNK} slices"
         message = f"the {device} device is busy or out of memory: starting again {how}"
         warnings = [f"The {device} device was busy or out of memory: the search was done {how}, which takes longer."]

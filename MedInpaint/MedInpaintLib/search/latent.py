@@ -1,7 +1,7 @@
-"""The latent optimisation: z such that G(z) agrees with the known surroundings and stays plausible.
+"""The latent search: find z such that G(z) agrees with the known surroundings of the hole and is plausible.
 
-Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 2017, eq. 5 to 8; for a VAE the prior
-||z||^2 takes the discriminator's place.
+Source: Yeh et al., "Semantic Image Inpainting with Deep Generative Models", CVPR 2017, eq. 5 to 8. For a VAE, the prior
+||z||^2 replaces the discriminator.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from .adam import Adam
 from .context import context_weights
 from .deformation import Deformation, roughness
 
-LEARNING_RATE = 0.1  # of z; the gain and the offset move at a tenth of it
-CHUNK = 32  # slices decoded at once unless told otherwise; bounds memory
-CHECK_EVERY = 10  # steps between looks at the loss
-KNOT_RATE = 0.3  # of the deformation's knots, in pixels
+LEARNING_RATE = 0.1  # of z; the gain and the offset have a tenth of it
+CHUNK = 32  # slices that are decoded at once by default; bounds memory
+CHECK_EVERY = 10  # steps between two checks of the loss
+KNOT_RATE = 0.3  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
-SETTLED = 1e-3  # relative change of the loss between two looks below which the search has settled
+SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
-
+# A function of a slice's index and of some of its pixels, bool (h, w). It returns the change of these pixels for a unit
+# of each z, float32 (pixels, latent).
 Components = Callable[[int, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What the search found.
+    """The result of the search.
 
     Attributes:
-        slices: float32 (n, h, w), gain * G(z) + offset, deformed and refined, model intensities.
+        slices: float32 (n, h, w), gain * G(z) + offset, refined and deformed, in model intensities.
         losses: float (n,), the final loss of each slice.
-        gain, offset: map G(z) to the scan's intensities; all slices share them.
-        iterations: Adam steps taken.
+        gain, offset: they map G(z) to the scan's intensities, the same for all slices.
+        iterations: number of Adam steps.
     """
 
     slices: np.ndarray
@@ -59,43 +60,48 @@ def search(
     progress: Callable[[float, str], None],
     chunk: int = CHUNK,
 ) -> tuple[Generated, Components]:
-    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over every slice's latent and the scan's g and o.
+    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over the latent of each slice, and one g and o.
 
-    The prior is ||u||^2 for a VAE and log(1 - D(G(z))) for a GAN, whose u also stays within a bound.
+    The prior is ||u||^2 for a VAE and log(1 - D(G(z))) for a GAN. The u of a GAN also has a bound.
 
-    The slices of one brain resemble each other: under the prior, z is a Gaussian process along the height. It is
-    written as z = C u with independent standard normal u, where C C^T holds the correlations, so that the prior is
-    the paper's for u, and known slices above and below the hole inform those that it crosses.
+    Neighbouring slices of a brain resemble each other, so under the prior z is a Gaussian process along the height. It
+    is written as z = C u, where u is independent standard normal and C C^T is the correlation matrix of the slices. The
+    prior for u is then that of the paper, and known slices above and below the hole inform the slices of the hole.
 
-    G(z) may also bend a little: a smooth displacement is found along with z, as no affine alignment brings every
-    ventricle and every gyrus in place. It starts from none, and its roughness is a part of the prior.
+    G(z) may also deform a little: the search finds a smooth displacement together with z, because an affine alignment
+    cannot match each ventricle and each gyrus. The displacement starts at zero, and its roughness is part of the prior.
 
-    In the search, G is the decoder's linear path; the z that is found is decoded with the refinement, through which
-    a step would cost ten times as much. The discriminator needs the refinement: it judges a few slices a step, drawn
-    anew each time.
+    The search uses the linear path of the decoder; only the final z is decoded with the refinement, because a step
+    through the refinement costs ten times more. The discriminator needs the refinement, so it judges only a few slices
+    in each step, drawn at random.
 
     Args:
         network: the model, on its device.
         slices: n model-space slices.
-        count: slices along the whole model grid.
-        settings: iterations, restarts, prior_weight, window, weighting, prior, seed.
-        progress: called with the done fraction and a message; may raise Cancelled.
-        chunk: slices decoded at once; bounds memory, and changes nothing but the order of sums.
+        count: number of slices of the whole model grid.
+        settings: iterations, restarts, prior_weight, window, weighting, prior and seed.
+        progress: called with the fraction done and a message; may raise Cancelled.
+        chunk: slices that are decoded at once; bounds memory, and changes only the order of sums.
 
-    Returns what was found, and the components of the generator there: called with the index of a slice and a mask
-    (h, w) of its pixels, they give what a unit of each z changes in these pixels, float32 (pixels, latent).
+    Returns the result, and the components of the generator at it.
     """
     descent = _Descent(network, slices, count, settings, chunk)
-    before, taken = 0.0, 0
-    for taken in range(1, settings.iterations + 1):
+    earlier, step = 0.0, 0
+    for step in range(1, settings.iterations + 1):
         loss = descent.step()
-        progress(taken / settings.iterations, f"step {taken} of at most {settings.iterations}")
-        if taken % CHECK_EVERY == 0:
+        progress(step / settings.iterations, f"step {step} of at most {settings.iterations}")
+        if step % CHECK_EVERY == 0:
             now = float(loss)
-            if abs(before - now) < SETTLED * abs(before):
+            if abs(earlier - now) < SETTLED * abs(earlier):
                 break
-            before = now
-    return descent.found(taken)
+            earlier = now
+    return descent.best(step)
+
+
+def slice_coupling(heights: np.ndarray) -> Tensor:
+    """C, lower triangular (n, n); C C^T is the prior correlation of the latents of slices at heights (n,)."""
+    distance = torch.as_tensor(np.abs(heights[:, None] - heights[None, :]), dtype=torch.float64)
+    return torch.linalg.cholesky(CORRELATION**distance).float()
 
 
 class _Descent:
@@ -114,7 +120,7 @@ class _Descent:
             self._tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
         )
         self.height = self._tensor(slices.heights / (count - 1))
-        self.held = network.decoder.linear.held(self.height)
+        self.linear_path = network.decoder.linear.at_height(self.height)
         self.coupling = slice_coupling(slices.heights).to(self.device)
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
@@ -132,9 +138,9 @@ class _Descent:
         )
 
     def step(self) -> Tensor:
-        """One step of Adam; returns the loss before it."""
+        """Take one step of Adam and return the loss before it."""
         roots = self._latents()
-        # Of their own, to gather the decoder's gradient chunk by chunk.
+        # Separate leaf tensors collect the gradient of the decoder chunk by chunk.
         z, displacement = leaves = tuple(root.detach().requires_grad_() for root in roots)
         total = torch.zeros((), device=self.device)
         for part in self._chunks(0, len(roots[0])):
@@ -144,19 +150,20 @@ class _Descent:
         prior = KNOT_WEIGHT * roughness(self.knots)
         if self.prior_weight:
             prior = prior + self._prior_loss(roots[0])
-        passed_on = prior  # with products whose gradients are the leaves': given as such, torch would load sympy first
+        # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
+        objective = prior
         for root, leaf in zip(roots, leaves, strict=True):
             assert leaf.grad is not None
-            passed_on = passed_on + (root * leaf.grad).sum()
-        passed_on.backward()
+            objective = objective + (root * leaf.grad).sum()
+        objective.backward()
         self.adam.step()
         with torch.no_grad():
-            self.u.clamp_(-self.network.bound, self.network.bound)
+            self.u.clamp_(-self.network.latent_bound, self.network.latent_bound)
         return total + prior.detach()
 
     @torch.no_grad()
-    def found(self, iterations: int) -> tuple[Generated, Components]:
-        """The start that ended with the lowest loss."""
+    def best(self, iterations: int) -> tuple[Generated, Components]:
+        """The result of the start with the lowest loss, after this number of steps."""
         n = len(self.height)
         z, displacement = self._latents()
         chunks = self._chunks(0, len(z))
@@ -169,20 +176,20 @@ class _Descent:
         losses = losses.view(self.starts, n)
         best = int(losses.sum(1).argmin())
         parts = self._chunks(best * n, (best + 1) * n)
-        slices = torch.cat([self._generated(z, displacement, part, refined=True) for part in parts])
-        bent = displacement[best * n : (best + 1) * n]
-        found = Generated(
+        slices = torch.cat([self._generate(z, displacement, part, refine=True) for part in parts])
+        best_displacement = displacement[best * n : (best + 1) * n]
+        generated = Generated(
             slices[:, 0].cpu().numpy(),
             losses[best].cpu().numpy(),
             float(self.gain),
             float(self.offset),
             iterations,
         )
-        return found, lambda index, pixels: self._components(bent, index, pixels)
+        return generated, lambda index, pixels: self._components(best_displacement, index, pixels)
 
     @torch.no_grad()
     def _start(self, unknown: Tensor) -> Tensor:
-        """u (m, n, latent) of the network's starts."""
+        """The u (m, n, latent) where the network starts."""
         shape = self.starts, len(self.height), self.network.decoder.linear.latent
         noise = torch.randn(shape, generator=self.random).to(self.device)
         parts = [
@@ -196,60 +203,54 @@ class _Descent:
             )
         ]
         u = torch.linalg.solve_triangular(self.coupling, torch.cat(parts, dim=1), upper=False)
-        return u.clamp(-self.network.bound, self.network.bound)
+        return u.clamp(-self.network.latent_bound, self.network.latent_bound)
 
     def _latents(self) -> tuple[Tensor, Tensor]:
-        """z (m * n, latent) and the displacements in pixels (m * n, h, w, 2)."""
+        """z (m * n, latent), and the displacements in pixels (m * n, h, w, 2)."""
         return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
 
-    def _generated(self, z: Tensor, displacement: Tensor, part: slice, refined: bool = False) -> Tensor:
-        own = self._own(part)
-        made = self.network.decoder.linear.combined(z[part], *(held[own] for held in self.held))
-        if refined:
-            made = self.network.decoder.refined(made, self.height[own])
-        return self.gain * self.deformation.warped(made, displacement[part]) + self.offset
+    def _generate(self, z: Tensor, displacement: Tensor, part: slice, refine: bool = False) -> Tensor:
+        """Gain * G(z) + offset, deformed, of one chunk: (chunk, 1, h, w)."""
+        indices = self._slice_indices(part)
+        slices = self.network.decoder.linear.combine(z[part], *(tensor[indices] for tensor in self.linear_path))
+        if refine:
+            slices = self.network.decoder.refine(slices, self.height[indices])
+        return self.gain * self.deformation.warp(slices, displacement[part]) + self.offset
 
     @torch.no_grad()
     def _components(self, displacement: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
-        """What a unit of each z changes in pixels, bool (h, w), of a slice, bent by displacements (n, h, w, 2).
-
-        Returns float32 (pixels, latent).
-        """
-        own = slice(index, index + 1)
-        components = self.network.decoder.linear.components(self.held[1][own])
-        there = torch.as_tensor(pixels, device=self.device)
-        return (self.gain * self.deformation.sampled(components, displacement[own], there))[0].T.cpu().numpy()
+        """See `Components`; the slice is deformed by its displacement of those of all slices, (n, h, w, 2)."""
+        one = slice(index, index + 1)
+        components = self.network.decoder.linear.components(self.linear_path[1][one])
+        mask = torch.as_tensor(pixels, device=self.device)
+        return (self.gain * self.deformation.warp_pixels(components, displacement[one], mask))[0].T.cpu().numpy()
 
     def _context_loss(self, z: Tensor, displacement: Tensor, part: slice) -> Tensor:
-        own = self._own(part)
-        difference = self._generated(z, displacement, part) - self.image[own]
-        return (self.weight[own] * difference.abs()).flatten(1).sum(1)
+        """The context loss of each slice of one chunk."""
+        indices = self._slice_indices(part)
+        difference = self._generate(z, displacement, part) - self.image[indices]
+        return (self.weight[indices] * difference.abs()).flatten(1).sum(1)
 
     def _prior_loss(self, z: Tensor) -> Tensor:
-        """The weighted prior of all slices, estimated from as many as the network judges in a step."""
-        some = torch.arange(len(z))
-        if self.network.judged:
-            some = torch.randperm(len(z), generator=self.random)[: self.network.judged]
-        some = some.to(self.device)
-        losses = self.network.prior_loss(self.u.flatten(0, 1)[some], z[some], self.height[some % len(self.height)])
-        return self.prior_weight * losses.sum() * (len(z) / len(some))
+        """The weighted prior of all slices, estimated from the network's `prior_batch` of them."""
+        sample = torch.arange(len(z))
+        if self.network.prior_batch:
+            sample = torch.randperm(len(z), generator=self.random)[: self.network.prior_batch]
+        sample = sample.to(self.device)
+        heights = self.height[sample % len(self.height)]
+        losses = self.network.prior_loss(self.u.flatten(0, 1)[sample], z[sample], heights)
+        return self.prior_weight * losses.sum() * (len(z) / len(sample))
 
     def _chunks(self, begin: int, end: int) -> list[slice]:
-        """Slices of whole starts, cut into chunks, of which none holds slices of two starts."""
+        """Chunks of the slices of whole starts, from begin to end; a chunk never contains slices of two starts."""
         n = len(self.height)
         starts = range(begin, end, n)
         return [slice(low, min(low + self.chunk, at + n)) for at in starts for low in range(at, at + n, self.chunk)]
 
-    def _own(self, part: slice) -> slice:
-        """A chunk's place among the slices of its start."""
+    def _slice_indices(self, part: slice) -> slice:
+        """The indices of a chunk's slices among the n slices of its start."""
         first = part.start % len(self.height)
         return slice(first, first + part.stop - part.start)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32).to(self.device)
-
-
-def slice_coupling(heights: np.ndarray) -> Tensor:
-    """C, lower triangular (n, n), such that C C^T is the prior correlation of the latents of slices (n,)."""
-    distance = torch.as_tensor(np.abs(heights[:, None] - heights[None, :]), dtype=torch.float64)
-    return torch.linalg.cholesky(CORRELATION**distance).float()

@@ -1,4 +1,4 @@
-"""Scan <-> model space: an affine transform found by registration, the lesion left out of the metric."""
+"""Where a scan lies in model space, which part of it is brain, and how well it fits the template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from .registration import WORKING_SPACING, register, shrink_scan, shrink_to_spacing
-from .resampling import carry
+from .resampling import resample_mask
 from .template import Template
 
 POOR_QUALITY = 0.6  # correlation with the template; well aligned T1w scans reach 0.75 to 0.95
@@ -21,11 +21,11 @@ class Alignment:
     """Where a scan lies in model space.
 
     Attributes:
-        transform: affine; takes a template point to the scan's point (mm, LPS).
-        brain: bool (z, y, x) on the scan's grid: the template's brain carried over; for a brain-extracted
-            scan cut to its non-zero voxels.
+        transform: affine, from a point of the template to the point of the scan (mm, LPS).
+        brain: the brain mask, bool (z, y, x): the template's brain on the scan's grid; in a brain-extracted scan, cut
+            to its non-zero voxels.
         quality: Pearson correlation of the scan with the template in the known brain, -1 to 1.
-        extracted: True if the scan has no head outside the brain.
+        extracted: whether the scan shows a brain without the rest of the head.
     """
 
     transform: sitk.AffineTransform
@@ -35,7 +35,7 @@ class Alignment:
 
     @property
     def poor(self) -> bool:
-        """True if the result should not be trusted without a look."""
+        """Whether a user should check the result before trusting it."""
         return self.quality < POOR_QUALITY
 
 
@@ -45,10 +45,10 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
     Args:
         scan: gives the geometry.
         values: float32 (z, y, x), the scan's voxels, all finite.
-        hole: bool (z, y, x), left out of the metric.
+        hole: bool (z, y, x), excluded from the metric.
         template: the model's template.
 
-    Raises InputError if there is too little known tissue, or too few slices, to register.
+    Raises InputError if there are too little known tissue or too few slices to register.
 
     Source: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003.
     """
@@ -57,46 +57,48 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
     try:
         transform = register(template, moving, known, extracted)
         if extracted and not _empty_around_brain(moving, template, transform):
-            extracted = False  # a cropped head on zeros looked like a brain
+            extracted = False  # a cropped head on a background of zeros looked like a brain
             transform = register(template, moving, known, extracted)
     except RuntimeError as error:  # ITK found nothing to compare
         raise InputError(
-            "The scan cannot be aligned with the model: check that it shows a brain, of which the mask leaves most."
+            "The scan cannot be aligned with the model: check that it shows a brain and the mask marks only the lesion."
         ) from error
-    brain = carry(template.brain, scan, transform.GetInverse())
+    brain = resample_mask(template.brain, scan, transform.GetInverse())
     if extracted:
         brain &= ndimage.binary_fill_holes((values != 0) | hole)
-    return Alignment(transform, brain, _correlation(template, moving, known, transform), extracted)
+    return Alignment(transform, brain, _correlation(moving, known, template, transform), extracted)
 
 
 def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:
-    """True if over 30 % of the volume is exactly zero, and over 70 % of its faces; the hole does not count."""
+    """Whether over 30 % of the volume and over 70 % of its faces are exactly zero. The hole does not count."""
     empty = (values == 0) & ~hole
     faces = np.concatenate([np.take(empty, side, axis).ravel() for axis in range(3) for side in (0, -1)])
     return bool(empty.mean() > 0.3 and faces.mean() > 0.7)
 
 
-def _on_template(moving, known, template, transform):
-    """Shrunk scan and its known voxels on a 3 mm template grid."""
-    grid = shrink_to_spacing(template.image, WORKING_SPACING)
-    scan = sitk.Resample(moving, grid, transform, sitk.sitkLinear, 0.0)
-    inside = sitk.Resample(known, grid, transform, sitk.sitkNearestNeighbor, 0)
-    brain = sitk.Resample(template.brain, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
-    return (sitk.GetArrayFromImage(image) for image in (grid, scan, inside, brain))
-
-
-def _correlation(template, moving, known, transform) -> float:
-    grid, scan, inside, brain = _on_template(moving, known, template, transform)
+def _correlation(moving: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform) -> float:
+    average, scan, inside, brain = _on_template(moving, known, template, transform)
     chosen = (brain > 0) & (inside > 0)
     if chosen.sum() < 100 or scan[chosen].std() == 0:
         return 0.0
-    return float(np.corrcoef(grid[chosen], scan[chosen])[0, 1])
+    return float(np.corrcoef(average[chosen], scan[chosen])[0, 1])
 
 
-def _empty_around_brain(moving, template, transform) -> bool:
-    """True if there is next to nothing from 9 to 18 mm outside the brain."""
-    known = sitk.Cast(moving * 0 + 1, sitk.sitkUInt8)
-    _, scan, inside, brain = _on_template(moving, known, template, transform)
-    near = ndimage.distance_transform_edt(brain == 0, sampling=WORKING_SPACING)
-    shell = (near > 9) & (near < 18) & (inside > 0)
+def _empty_around_brain(moving: sitk.Image, template: Template, transform: sitk.Transform) -> bool:
+    """Whether less than a quarter of the shell from 9 to 18 mm outside the brain has signal."""
+    everywhere = sitk.Cast(moving * 0 + 1, sitk.sitkUInt8)
+    _, scan, inside, brain = _on_template(moving, everywhere, template, transform)
+    distance = ndimage.distance_transform_edt(brain == 0, sampling=WORKING_SPACING)
+    shell = (distance > 9) & (distance < 18) & (inside > 0)
     return not shell.any() or float((scan[shell] > 0.05).mean()) < 0.25
+
+
+def _on_template(
+    moving: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform
+) -> list[np.ndarray]:
+    """Template, scan, known voxels and brain, all (z, h, w) on the template's grid at 3 mm."""
+    average = shrink_to_spacing(template.image, WORKING_SPACING)
+    scan = sitk.Resample(moving, average, transform, sitk.sitkLinear, 0.0)
+    inside = sitk.Resample(known, average, transform, sitk.sitkNearestNeighbor, 0)
+    brain = sitk.Resample(template.brain, average, sitk.Transform(), sitk.sitkNearestNeighbor)
+    return [sitk.GetArrayFromImage(image) for image in (average, scan, inside, brain)]

@@ -1,4 +1,4 @@
-"""The method: find the latents whose slices agree with the surroundings, decode them, blend them in."""
+"""A case: a checked scan and its hole, aligned with the model's space and cut into slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..volumes.image import check_scan, scan_values, spacing_zyx
 from ..volumes.mask import enlarge, hole_on_grid
 from .alignment import Alignment, align
 from .intensities import intensity_floor
-from .slices import Slices, to_slices
+from .slices import Slices, cut_slices
 from .template import Template
 
 
@@ -38,7 +38,7 @@ class Case:
     slices: Slices
 
     def crop(self, box: tuple[slice, ...]) -> Case:
-        """The case cut to a box (z, y, x) of the scan's voxels; the slices stay as they are."""
+        """The case cut to a box (z, y, x) of the scan's voxels. The slices stay as they are."""
         alignment = replace(self.alignment, brain=self.alignment.brain[box])
         scan, values, hole = self.scan[box[::-1]], self.values[box], self.hole[box]
         return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
@@ -52,9 +52,9 @@ def prepare_case(
     grow: float = 0.0,
     progress: Callable[[float, str], None] = lambda done, message: None,
 ) -> Case:
-    """Check the input, align it, cut it into slices. Raises InputError if it cannot be used.
+    """Check the input, align the scan and cut it into slices. Raises InputError if the input cannot be used.
 
-    `label` and `grow` are those of Settings; `progress` is called with the done fraction and a message, and may raise
+    `label` and `grow` are those of Settings. `progress` is called with the done fraction and a message, and may raise
     Cancelled.
     """
     progress(0.0, "registering the model's template to the scan")
@@ -70,14 +70,14 @@ def prepare_case(
     if np.count_nonzero(hole) > brain:
         raise InputError("The mask is larger than the brain: mark the lesion only.")
     progress(0.6, "cutting the scan into the model's slices")
-    slices = replace(to_slices(image, signal, hole, alignment, template), floor=floor)
+    slices = replace(cut_slices(image, signal, hole, alignment, template), floor=floor)
     return Case(image, values, hole, template, alignment, slices)
 
 
 def check_input(image: sitk.Image, mask: sitk.Image, label: int | None, grow: float) -> tuple[np.ndarray, np.ndarray]:
-    """The scan's voxels, float32, and its hole, bool, both (z, y, x). Raises InputError if they cannot be used.
+    """Check the scan and the mask; return the scan's voxels, float32, and its hole, bool, both (z, y, x).
 
-    `label` and `grow` are those of Settings.
+    `label` and `grow` are those of Settings. Raises InputError if the scan or the mask cannot be used.
     """
     check_scan(image)
     hole = hole_on_grid(mask, image, label)

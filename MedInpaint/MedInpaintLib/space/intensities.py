@@ -1,4 +1,4 @@
-"""Scan -> stack of model-space axial slices, and the way back to the scan's own voxels."""
+"""The scale from scan intensities to model intensities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98
 
 
 def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
-    """The scan intensity that counts as no signal: 0, or for a scan with negative tissue its 0.5th percentile."""
+    """The scan intensity without signal: 0, or the 0.5th percentile if 1 % or more of the known tissue is negative."""
     known = ~hole & (values != 0)
     negative = np.count_nonzero(known & (values < 0))
     return float(np.percentile(values[known], 0.5)) if negative and negative >= 0.01 * np.count_nonzero(known) else 0.0
@@ -20,9 +20,9 @@ def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
 def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
     """The scan intensity that becomes 1: the trimmed mean of the brighter half of the known brain becomes 0.75.
 
-    Zero stays zero, so background stays background. Raises InputError if there is nothing to measure.
+    Zero stays zero, so background stays background. Raises InputError if there is too little brain or no contrast.
     """
-    tissue = values[known].astype(np.float64)  # sums of huge intensities overflow in float32
+    tissue = values[known].astype(np.float64)  # float32 sums of huge intensities overflow
     if tissue.size < 100:
         raise InputError("The scan shows too little brain to work from: check that the mask marks only the lesion.")
     middle, top = np.percentile(tissue, [50, 98])

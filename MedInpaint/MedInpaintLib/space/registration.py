@@ -1,4 +1,4 @@
-"""Scan <-> model space: an affine transform found by registration, the lesion left out of the metric."""
+"""Registration of the template to a scan, on shrunk images and without the hole."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
-from .resampling import carry
+from ..volumes.image import like
+from .resampling import resample_mask
 from .template import Template
 
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
-STARTS = 3  # best starting poses that are followed up
+STARTS = 3  # the best starting poses, which are optimised
 Pose = TypeVar("Pose", bound=sitk.Transform)
 
 
 def register(template: Template, moving: sitk.Image, known: sitk.Image, extracted: bool) -> sitk.AffineTransform:
-    """Template -> scan, on shrunk images. Starts from the best of several poses, so that tilted or cut heads do."""
-    # Beyond the brain the template is zero: right for a brain-extracted scan; in a head only true of the dark
-    # rim of skull and fluid, so the metric sees one voxel of it.
+    """The affine transform from the template to a scan.
+
+    The search starts from the best of several poses, so that tilted and cropped heads are found, too. `moving` and
+    `known` come from `shrink_scan`; `extracted` is true for a brain without the rest of the head. Raises ITK's
+    RuntimeError if there is too little to compare.
+    """
+    # The template is zero outside the brain. So is a brain-extracted scan. In a head this is true only of the dark
+    # rim of skull and fluid, so that the metric sees a margin of one voxel.
     margin = 3 if extracted else 1
     fixed = shrink_to_spacing(template.image, WORKING_SPACING)
     coarse = shrink_to_spacing(template.image, 2 * WORKING_SPACING)
-    region = sitk.GetArrayFromImage(_region(template, coarse, margin)) > 0
-    brain = sitk.GetArrayViewFromImage(coarse)
-    method = _method(_region(template, fixed, margin), known)
+    region = sitk.GetArrayFromImage(_dilated_brain(template, coarse, margin)) > 0
+    average = sitk.GetArrayViewFromImage(coarse)
+    method = _method(_dilated_brain(template, fixed, margin), known)
     smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
-    lesion = 1 - known
+    hole = 1 - known
 
     def cost(pose: sitk.Transform) -> float:
         scan = sitk.GetArrayFromImage(sitk.Resample(smooth, coarse, pose, sitk.sitkLinear, 0.0))
-        seen = region & ~carry(lesion, coarse, pose)
-        return -mutual_information(brain[seen], scan[seen])
+        compared = region & ~resample_mask(hole, coarse, pose)
+        return -mutual_information(average[compared], scan[compared])
 
-    def optimised(pose: Pose, levels: Sequence[tuple[int, float]]) -> Pose:
+    def optimise(pose: Pose, levels: Sequence[tuple[int, float]]) -> Pose:
         method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
         method.SetSmoothingSigmasPerLevel([sigma for _, sigma in levels])
         method.SetInitialTransform(pose, inPlace=True)
@@ -46,21 +52,56 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
 
     centre = _physical_centre(sitk.GetArrayViewFromImage(template.brain) > 0, template.brain)
     starts = sorted(_starting_poses(moving, centre, extracted), key=cost)[:STARTS]
-    similarity = min((optimised(pose, [(2, 2.0)]) for pose in starts), key=cost)
+    similarity = min((optimise(pose, [(2, 2.0)]) for pose in starts), key=cost)
     transform = sitk.AffineTransform(3)
     transform.SetCenter(centre)
     transform.SetMatrix(similarity.GetMatrix())
     transform.SetTranslation(similarity.GetTranslation())
-    return optimised(transform, [(2, 1.0), (1, 0.0)])
+    return optimise(transform, [(2, 1.0), (1, 0.0)])
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 24) -> float:
-    """Mutual information of two samples of intensities from 0 to 1, nats; 0 of none."""
+    """Mutual information (nats) of two samples of intensities from 0 to 1; 0 if they are empty."""
     if not len(a):
         return 0.0
     joint = np.histogram2d(a, b, bins, [[0, 1], [0, 1]])[0] / len(a)
-    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    return float((joint[joint > 0] * np.log(joint[joint > 0] / apart[joint > 0])).sum())
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    return float((joint[joint > 0] * np.log(joint[joint > 0] / independent[joint > 0])).sum())
+
+
+def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sitk.Image, sitk.Image]:
+    """The scan at about the working spacing, intensities 0 to 1, and its known voxels as a mask (uint8).
+
+    Bright outliers are clipped. The hole gets the median of the tissue, so that its content has no influence. Raises
+    InputError if the mask covers all tissue or the scan is too thin.
+    """
+    tissue = values[(values > 0) & ~hole]
+    if not tissue.size:
+        raise InputError("The mask covers all tissue of the scan: mark the lesion only.")
+    middle, bright = np.percentile(tissue, (50, 99.5), overwrite_input=True)
+    del tissue
+    factors = [max(1, round(WORKING_SPACING / spacing)) for spacing in scan.GetSpacing()]
+    # The smoothing filter needs four voxels along every axis.
+    if any(length < 4 * factor for length, factor in zip(scan.GetSize(), factors, strict=True)):
+        raise InputError("The scan is too thin to align with the model: give one of 15 mm or more along every axis.")
+
+    known = sitk.BinShrink(like(scan, (~hole).astype(np.float32)), factors) > 0.5
+    clipped = values.copy()
+    clipped[hole] = middle
+    np.clip(clipped, 0, bright, out=clipped)
+    clipped /= bright
+    return sitk.BinShrink(like(scan, clipped), factors), sitk.Cast(known, sitk.sitkUInt8)
+
+
+def shrink_to_spacing(image: sitk.Image, spacing: float) -> sitk.Image:
+    """The image averaged over blocks of whole voxels, so that its spacing becomes about this one (mm)."""
+    return sitk.BinShrink(image, [max(1, round(spacing / s)) for s in image.GetSpacing()])
+
+
+def _dilated_brain(template: Template, grid: sitk.Image, margin: int) -> sitk.Image:
+    """The template's brain on a grid, dilated by a margin in voxels of the grid."""
+    brain = sitk.Resample(template.brain, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+    return sitk.BinaryDilate(brain, [margin] * 3)
 
 
 def _method(region: sitk.Image, known: sitk.Image) -> sitk.ImageRegistrationMethod:
@@ -70,7 +111,7 @@ def _method(region: sitk.Image, known: sitk.Image) -> sitk.ImageRegistrationMeth
     method.SetMetricMovingMask(known)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, seed=1)  # the default seed is the clock
-    method.SetNumberOfThreads(1)  # threads add up in any order, so that two runs would differ in the last digits
+    method.SetNumberOfThreads(1)  # several threads add in random order, and two runs differ in the last digits
     method.SetNumberOfWorkUnits(1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
@@ -80,14 +121,10 @@ def _method(region: sitk.Image, known: sitk.Image) -> sitk.ImageRegistrationMeth
     return method
 
 
-def _region(template: Template, grid: sitk.Image, margin: int) -> sitk.Image:
-    """The template's brain on a grid, enlarge by a margin in voxels of it."""
-    brain = sitk.Resample(template.brain, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
-    return sitk.BinaryDilate(brain, [margin] * 3)
-
-
-def _starting_poses(moving: sitk.Image, centre, extracted: bool) -> list[sitk.Similarity3DTransform]:
-    """Poses that cover usual head tilts and, for a head, how far its centre lies below the brain's."""
+def _starting_poses(
+    moving: sitk.Image, centre: tuple[float, float, float], extracted: bool
+) -> list[sitk.Similarity3DTransform]:
+    """Poses for the usual tilts of a head and, in a whole head, for the distance from its centre to the brain's."""
     array = sitk.GetArrayViewFromImage(moving)
     foreground = array > (0 if extracted else 0.25 * np.percentile(array, 99))
     target = np.array(_physical_centre(foreground, moving))
@@ -101,39 +138,6 @@ def _starting_poses(moving: sitk.Image, centre, extracted: bool) -> list[sitk.Si
         pose.SetTranslation((target - centre + np.array([0.0, back, up])).tolist())
         poses.append(pose)
     return poses
-
-
-def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sitk.Image, sitk.Image]:
-    """The scan at about the working spacing, and its known voxels as a mask.
-
-    Intensities go from 0 to 1, bright outliers clipped; the hole is given the tissue's median, so that nothing that
-    is in it has a say.
-    """
-    tissue = values[(values > 0) & ~hole]
-    if not tissue.size:
-        raise InputError("The mask leaves nothing of the brain to go by: mark the lesion only.")
-    middle, bright = np.percentile(tissue, (50, 99.5), overwrite_input=True)
-    del tissue
-    factors = [max(1, round(WORKING_SPACING / spacing)) for spacing in scan.GetSpacing()]
-    # Smoothing asks for four voxels along every axis.
-    if any(length < 4 * factor for length, factor in zip(scan.GetSize(), factors, strict=True)):
-        raise InputError("The scan is too thin to align with the model: give one of 15 mm or more along every axis.")
-
-    def shrunk(array):
-        image = sitk.GetImageFromArray(array)
-        image.CopyInformation(scan)
-        return sitk.BinShrink(image, factors)
-
-    known = shrunk((~hole).astype(np.float32)) > 0.5
-    clipped = values.copy()
-    clipped[hole] = middle
-    np.clip(clipped, 0, bright, out=clipped)
-    clipped /= bright
-    return shrunk(clipped), sitk.Cast(known, sitk.sitkUInt8)
-
-
-def shrink_to_spacing(image: sitk.Image, spacing: float) -> sitk.Image:
-    return sitk.BinShrink(image, [max(1, round(spacing / s)) for s in image.GetSpacing()])
 
 
 def _physical_centre(mask: np.ndarray, image: sitk.Image) -> tuple[float, float, float]:

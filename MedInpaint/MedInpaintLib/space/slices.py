@@ -1,4 +1,4 @@
-"""Scan -> stack of model-space axial slices, and the way back to the scan's own voxels."""
+"""From the scan to a stack of axial slices in model space, and back to the scan's grid."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..volumes.image import affine
+from ..volumes.image import affine, like
 from ..volumes.mask import bounding_box
 from .alignment import Alignment
 from .intensities import intensity_scale
-from .resampling import carry, covered, resampled, to_matrix
+from .resampling import covered_box, resample, resample_mask, to_matrix
 from .template import Template
 
 NEIGHBOURS = 4  # slices above and below the hole that the search sees
-MARGIN = 8  # voxels round the part of a scan that is smoothed, more than the smoothing reaches
+MARGIN = 8  # voxels; more than the smoothing reaches beyond the part of the scan that is smoothed
 
 
 @dataclass(frozen=True)
 class Slices:
-    """The model-space slices that the hole touches and their neighbours, n of h x w pixels.
+    """The model-space slices that the hole touches and their neighbours: n slices of h x w pixels.
 
     Attributes:
         image: float32 (n, h, w), model intensities; 0 where unknown and outside the brain.
         hole: bool (n, h, w), pixels to fill.
-        unknown: bool (n, h, w), the hole and what the scan does not show or what cannot be told from the skull.
-        context: bool (n, h, w), known pixels that the result is fitted to.
+        unknown: bool (n, h, w), the hole, what the scan does not show, and what may be brain or skull.
+        context: bool (n, h, w), known pixels that the search fits.
         heights: int (n,), each slice's index along the model grid's z axis.
-        scale: difference in scan intensity between model intensities 1 and 0.
+        scale: scan intensity of model intensity 1 minus that of model intensity 0.
         floor: scan intensity of model intensity 0.
     """
 
@@ -42,71 +42,70 @@ class Slices:
     floor: float = 0.0
 
 
-def to_model_grid(
-    scan: sitk.Image, values: np.ndarray, known: np.ndarray, template: Template, transform: sitk.Transform
-) -> tuple[np.ndarray, np.ndarray]:
-    """Resample the known voxels to the model grid by normalised convolution, so that the hole leaks nowhere.
-
-    Returns the values (float32) and the share of each voxel that is known (0 to 1), both (z, y, x).
-    """
-    spacing = template.image.GetSpacing()[0]
-
-    def resampled(array):
-        image = _image(array.astype(np.float32), scan)
-        sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
-        image = sitk.SmoothingRecursiveGaussian(image, sigmas)
-        return sitk.GetArrayFromImage(sitk.Resample(image, template.image, transform, sitk.sitkLinear, 0.0))
-
-    share = resampled(known)
-    total = resampled(np.where(known, values, 0.0))
-    return np.where(share > 0.1, total / np.maximum(share, 0.1), 0.0).astype(np.float32), share
-
-
-def to_slices(
+def cut_slices(
     scan: sitk.Image, values: np.ndarray, hole: np.ndarray, alignment: Alignment, template: Template
 ) -> Slices:
-    """Every model-space axial slice that the hole touches, and the next ones above and below.
+    """Every axial slice in model space that the hole touches, and its neighbours above and below.
 
     Args:
         scan: gives the geometry.
-        values: float32 (z, y, x), all finite; what it holds in the hole is ignored.
+        values: float32 (z, y, x), all finite; values in the hole are ignored.
         hole: bool (z, y, x).
         alignment: of this scan to this template.
     """
     transform = alignment.transform
     scale = intensity_scale(values, alignment.brain & ~hole)
     lesion = bounding_box(hole, 1)
-    ones = _image(hole[lesion].astype(np.float32), scan[lesion[::-1]])
+    ones = like(scan[lesion[::-1]], hole[lesion].astype(np.float32))
     filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
-    filled |= _nearest(scan, hole, template, transform)
+    filled |= _nearest_to_hole(scan, hole, template, transform)
     heights = searched_heights(filled)
-    slab = covered(_slab(template, heights), scan, transform.GetInverse(), MARGIN)  # all that these slices show
-    image, share = to_model_grid(scan[slab[::-1]], values[slab], ~hole[slab], template, transform)
+    box = covered_box(_slab(template, heights), scan, transform.GetInverse(), MARGIN)  # what these slices show
+    image, share = to_model_grid(scan[box[::-1]], values[box], ~hole[box], template, transform)
     image /= scale
-    field = _inside(scan, template, transform)
+    field = _field_of_view(scan, template, transform)
     unknown = filled | (share < 0.5) & field
-    image, unknown, context = known_parts(image, unknown, field, template, alignment.extracted)
+    image, unknown, context = mask_unknown(image, unknown, field, template, alignment.extracted)
     return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
 
 
-def known_parts(
+def to_model_grid(
+    scan: sitk.Image, values: np.ndarray, known: np.ndarray, template: Template, transform: sitk.Transform
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resample the known voxels to the model grid by normalised convolution, so that the hole has no influence.
+
+    Returns the values (float32) and the known share of each voxel (0 to 1), both (z, y, x).
+    """
+    spacing = template.image.GetSpacing()[0]
+
+    def smooth(array: np.ndarray) -> np.ndarray:
+        sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
+        image = sitk.SmoothingRecursiveGaussian(like(scan, array.astype(np.float32)), sigmas)
+        return sitk.GetArrayFromImage(sitk.Resample(image, template.image, transform, sitk.sitkLinear, 0.0))
+
+    share = smooth(known)
+    total = smooth(np.where(known, values, 0.0))
+    return np.where(share > 0.1, total / np.maximum(share, 0.1), 0.0).astype(np.float32), share
+
+
+def mask_unknown(
     image: np.ndarray, unknown: np.ndarray, field: np.ndarray, template: Template, extracted: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What of a brain on the model grid is shown, what is not known and what a fill is fitted to, all (z, h, w).
+    """Set unknown pixels of a brain on the model grid to 0 and find the context.
 
     Args:
-        image: float32, model intensities.
-        unknown: bool, the hole and what the scan does not show.
-        field: bool, within the scan's field.
-        extracted: whether there is no head outside the brain.
+        image: float32 (z, h, w), model intensities.
+        unknown: bool (z, h, w), the hole and what the scan does not show.
+        field: bool (z, h, w), the scan's field of view.
+        extracted: whether the scan shows a brain without the rest of the head.
 
-    Returns `Slices.image`, `Slices.unknown` and `Slices.context` of every height.
+    Returns `image`, `unknown` and `context` as in Slices, but of all heights, (z, h, w).
     """
     brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, template.edge
     if extracted:
         context = ~unknown & field & (brain | edge)
     else:
-        # A head: the skull is no part of the model, and where the brain ends is known only roughly.
+        # In a head, the skull is no part of the model, and the edge of the brain is known only roughly.
         image = np.where(brain | edge, image, 0)
         unknown = unknown | edge
         context = ~unknown & field & brain
@@ -114,7 +113,7 @@ def known_parts(
 
 
 def searched_heights(hole: np.ndarray) -> np.ndarray:
-    """int (n,): the slices of a model-space hole, bool (z, h, w), and the next ones above and below."""
+    """The heights to search, int (n,): slices of a model-space hole, bool (z, h, w), and four neighbours each way."""
     return np.flatnonzero(ndimage.binary_dilation(hole.any(axis=(1, 2)), iterations=NEIGHBOURS))
 
 
@@ -127,49 +126,46 @@ def to_scan(
         scan: gives the grid.
         stack: float32 (n, h, w), model intensities, at slices.heights.
 
-    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x); elsewhere the
-    nearest slice is repeated, for two of the scan's voxels beyond the outermost ones.
+    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x). Elsewhere the nearest slice is repeated,
+    for two of the scan's voxels beyond the outermost slices.
     """
-    made = np.isin(np.arange(slices.heights[0], slices.heights[-1] + 1), slices.heights)[:, None, None]
-    made = np.broadcast_to(made, (len(made), *stack.shape[1:])).astype(np.uint8)
-    valid = carry(_image(made, _slab(template, slices.heights)), scan, alignment.transform.GetInverse())
+    there = np.isin(np.arange(slices.heights[0], slices.heights[-1] + 1), slices.heights)[:, None, None]
+    there = np.broadcast_to(there, (len(there), *stack.shape[1:])).astype(np.uint8)
+    valid = resample_mask(like(_slab(template, slices.heights), there), scan, alignment.transform.GetInverse())
     generated = _on_scan(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
     return generated, valid
 
 
 def deviation_to_scan(
-    scan: sitk.Image, sd: np.ndarray, slices: Slices, alignment: Alignment, template: Template
+    scan: sitk.Image, deviation: np.ndarray, slices: Slices, alignment: Alignment, template: Template
 ) -> np.ndarray:
     """Standard deviations (n, h, w) of generated slices on the scan's grid, in scan intensities, float32 (z, y, x)."""
-    return _on_scan(scan, sd * slices.scale, slices, alignment, template, sitk.sitkLinear)
+    return _on_scan(scan, deviation * slices.scale, slices, alignment, template, sitk.sitkLinear)
 
 
 def _on_scan(
     scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template, interpolator: int
 ) -> np.ndarray:
-    beyond = int(np.ceil(2 * max(scan.GetSpacing()) / template.image.GetSpacing()[2]))  # thick voxels look so far
+    """A stack (n, h, w) on the scan's grid, float32 (z, y, x), with the nearest slice where there is none."""
+    beyond = int(np.ceil(2 * max(scan.GetSpacing()) / template.image.GetSpacing()[2]))  # thick voxels need as much
     span = np.arange(slices.heights[0] - beyond, slices.heights[-1] + 1 + beyond)
     nearest = np.abs(span[:, None] - slices.heights[None]).argmin(axis=1)
     volume = sitk.GetImageFromArray(stack[nearest].astype(np.float32))
     volume.SetSpacing(template.image.GetSpacing())
     volume.SetDirection(template.image.GetDirection())
     volume.SetOrigin(template.image.TransformIndexToPhysicalPoint((0, 0, int(span[0]))))
-    return resampled(volume, scan, alignment.transform.GetInverse(), interpolator)
+    return resample(volume, scan, alignment.transform.GetInverse(), interpolator)
 
 
 def _slab(template: Template, heights: np.ndarray) -> sitk.Image:
-    """The model grid from the lowest of the slices to the highest."""
+    """The part of the model grid from the lowest slice to the highest."""
     return template.image[:, :, int(heights[0]) : int(heights[-1]) + 1]
 
 
-def _image(voxels: np.ndarray, grid: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(voxels)
-    image.CopyInformation(grid)
-    return image
-
-
-def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform) -> np.ndarray:
-    """bool on the model grid: the voxels nearest to the hole's, so that not even a tiny lesion falls between them."""
+def _nearest_to_hole(
+    scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform
+) -> np.ndarray:
+    """The model voxels nearest to the hole's voxels, bool (z, h, w). Even a tiny lesion has at least one."""
     x_y_z = np.argwhere(hole)[:, ::-1]
     to_model = np.linalg.inv(to_matrix(transform) @ affine(template.image)) @ affine(scan)
     indices = np.rint(x_y_z @ to_model[:3, :3].T + to_model[:3, 3]).astype(int)
@@ -179,8 +175,8 @@ def _nearest(scan: sitk.Image, hole: np.ndarray, template: Template, transform: 
     return nearest
 
 
-def _inside(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:
-    """bool on the model grid: within the scan's field, which ends half a voxel beyond the outermost centres."""
+def _field_of_view(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:
+    """The scan's field of view on the model grid, bool (z, h, w). It ends half a voxel beyond the outermost centres."""
     to_scan = np.linalg.inv(affine(scan)) @ to_matrix(transform) @ affine(template.image)
     z, y, x = np.ogrid[tuple(slice(length) for length in template.image.GetSize()[::-1])]
     inside = np.ones(template.image.GetSize()[::-1], bool)

@@ -1,4 +1,4 @@
-"""Scan <-> model space: an affine transform found by registration, the lesion left out of the metric."""
+"""The template: the average brain that defines model space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import SimpleITK as sitk
 
-BOUNDARY = 4.5  # mm; in a whole head the brain's edge is known no better than this
+EDGE_REACH = 4.5  # mm; in a whole head, the edge of the brain is known no better than this
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Template:
 
     @cached_property
     def edge(self) -> np.ndarray:
-        """bool (z, h, w): within 4.5 mm of the edge of the brain."""
+        """The band within 4.5 mm of the brain's edge, bool (z, h, w)."""
         near_brain, near_rest = (
-            sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True) <= BOUNDARY
+            sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True) <= EDGE_REACH
             for part in (self.brain, 1 - self.brain)
         )
         return sitk.GetArrayFromImage(near_brain & near_rest) > 0
 
     @property
     def support(self) -> np.ndarray:
-        """bool (h, w): the pixels where some slice of some brain may have tissue."""
+        """The pixels that may show tissue in some slice of some brain, bool (h, w)."""
         return ((sitk.GetArrayViewFromImage(self.brain) > 0) | self.edge).any(axis=0)

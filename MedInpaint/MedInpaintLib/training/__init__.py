@@ -1,0 +1,1 @@
+"""Training: the losses and the optimisation of each kind of model."""

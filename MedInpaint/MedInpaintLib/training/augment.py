@@ -1,4 +1,4 @@
-"""What a training batch goes through: flips, small affine and elastic maps, intensity changes, random holes."""
+"""Augmentation of a training batch: flips, small affine and elastic maps, intensity changes, random holes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def augment(slices: Tensor, generator: torch.Generator) -> Tensor:
-    """Slices (n, 1, h, w), moved as `moved` does it, their intensities changed: gain up to 8 %, gamma up to 12 %."""
+    """Slices (n, 1, h, w), moved by `move_randomly`, with a random gain of 1 +- 8 % and a random gamma of 1 +- 12 %."""
     n = len(slices)
     gain, gamma = (
         1 + (2 * torch.rand(n, 1, 1, 1, generator=generator).to(slices.device) - 1) * extent for extent in (0.08, 0.12)
@@ -17,10 +17,10 @@ def augment(slices: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def move_randomly(slices: Tensor, generator: torch.Generator) -> Tensor:
-    """Slices (n, c, h, w), each flipped or not, moved and warped a little, its channels alike.
+    """Slices (n, c, h, w), randomly flipped, and moved and warped a little. All channels of a slice move together.
 
-    Rotation up to 5 degrees, scaling up to 5 % an axis, shift up to 2 %. The warp is a smooth field through 8 x 6
-    random displacements, 1 % of the slice's width in standard deviation.
+    The rotation is up to 5 degrees, the scaling up to 5 % along each axis, the shift up to 2 %. The warp is a smooth
+    field through 8 x 6 random displacements with a standard deviation of 1 % of the slice's width.
     """
     n, _, height, width = slices.shape
 
@@ -42,7 +42,7 @@ def move_randomly(slices: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_holes(slices: Tensor, spacing: float, generator: torch.Generator, most: int = 3) -> Tensor:
-    """Holes (n, 1, h, w; 1 in the hole) of 1 to 3 ellipses of 3 to 24 mm radius, each centred in the brain."""
+    """Holes (n, 1, h, w), 1 in the hole: 1 to 3 ellipses with radii of 3 to 24 mm and centres in the brain."""
     n, _, height, width = slices.shape
     rows = torch.arange(height, device=slices.device).view(1, -1, 1)
     columns = torch.arange(width, device=slices.device).view(1, 1, -1)
@@ -58,7 +58,7 @@ def random_holes(slices: Tensor, spacing: float, generator: torch.Generator, mos
         angle = uniform(0, torch.pi)
         dy, dx = rows - centre // width, columns - centre % width
         along, across = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
-        radius = 3 * 8 ** uniform(0, 1) / spacing  # log-uniform: small holes as often as large ones
+        radius = 3 * 8 ** uniform(0, 1) / spacing  # log-uniform: small holes are as frequent as large ones
         stretch = uniform(0.7, 1.4)
         hole |= ((along * stretch) ** 2 + (across / stretch) ** 2 < radius**2) & (index < count)
     return hole[:, None].float()

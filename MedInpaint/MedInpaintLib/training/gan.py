@@ -1,4 +1,4 @@
-"""`medinpaint train gan`: the generative adversarial network's losses."""
+"""`medinpaint train gan`: the losses of the generative adversarial network."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .augment import augment
 from .slices.data import SliceData
 from .trainer import Trainer, TrainingSettings
 
-DECAY = 0.998  # a step, of the running average of the generator
-PACE = 0.1  # of the generator, against the discriminator's
-LEAD = 1.2  # nats: the generator learns where the discriminator's loss is below; that of knowing nothing is 1.39
+DECAY = 0.998  # per step, of the running average of the generator
+GENERATOR_RATE = 0.1  # learning rate of the generator, as a multiple of the discriminator's
+LARGEST_LOSS = 1.2  # nats; above this loss of the discriminator, the generator does not learn. A random guess has 1.39
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class GANSettings(TrainingSettings):
 
 
 class GANTrainer(Trainer):
-    """A GAN in training. Only the refinement learns to deceive: the linear path is fixed, as in the VAE.
+    """A GAN in training. The linear path is fixed, as in the VAE; only the refinement learns.
 
-    Real and generated slices go through the same augmentation before they are judged, lest the discriminator learn
-    48 brains by heart (Zhao et al., Differentiable Augmentation, NeurIPS 2020).
+    Real and generated slices have the same augmentation before the discriminator sees them. Otherwise it would
+    memorise 48 brains (Zhao et al., Differentiable Augmentation, NeurIPS 2020).
     """
 
     kind = "gan"
@@ -41,43 +41,44 @@ class GANTrainer(Trainer):
         super().__init__(data, settings, device)
         refinement, discriminator = self.network.decoder.refinement, self.network.discriminator
         self.average = AveragedModel(refinement, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-        self.deceiving = self.adam(refinement.parameters(), (0.5, 0.99), PACE)
-        self.detecting = self.adam(discriminator.parameters(), (0.5, 0.99))
+        self.generator_optimiser = self.adam(refinement.parameters(), (0.5, 0.99), GENERATOR_RATE)
+        self.discriminator_optimiser = self.adam(discriminator.parameters(), (0.5, 0.99))
         self.parts = {
             "network": self.network,
             "average": self.average,
-            "deceiving": self.deceiving,
-            "detecting": self.detecting,
+            "generator_optimiser": self.generator_optimiser,
+            "discriminator_optimiser": self.discriminator_optimiser,
         }
 
-    def untrained(self, mean: Tensor, differences: Tensor) -> GAN:
-        """The network before its training."""
+    def new_network(self, mean: Tensor, differences: Tensor) -> GAN:
+        """The network before the training."""
         return GAN(mean, differences, self.settings.kernel)
 
-    def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
-        """One step of the discriminator, then one of the generator; returns their cross-entropies, nats a slice."""
+    def step(self, slices: Tensor, height: Tensor, excluded: Tensor) -> dict[str, float]:
+        """One step of the discriminator, then one of the generator. Returns their cross-entropies, nats per slice."""
         decoder = self.network.decoder
         generated = decoder(self.draw(len(slices), decoder.linear.latent, normal=True), height)
-        real, false = self._odds(slices, height), self._odds(generated.detach(), height)
-        discriminator = nnf.softplus(-real).mean() + nnf.softplus(false).mean()
-        self._descend(self.detecting, discriminator)
+        real, fake = self._log_odds(slices, height), self._log_odds(generated.detach(), height)
+        discriminator = nnf.softplus(-real).mean() + nnf.softplus(fake).mean()
+        self._descend(self.discriminator_optimiser, discriminator)
 
-        generator = nnf.softplus(-self._odds(generated, height)).mean()
-        if discriminator.item() < LEAD:
-            self._descend(self.deceiving, generator)
+        generator = nnf.softplus(-self._log_odds(generated, height)).mean()
+        if discriminator.item() < LARGEST_LOSS:
+            self._descend(self.generator_optimiser, generator)
             self.average.update_parameters(decoder.refinement)
         return {"generator": generator.item(), "discriminator": discriminator.item()}
 
-    def _odds(self, slices: Tensor, height: Tensor) -> Tensor:
+    def final_network(self) -> GAN:
+        """The network with the running average of its generator, which changes less from step to step."""
+        network = copy.deepcopy(self.network)
+        network.decoder.refinement.load_state_dict(self.average.module.state_dict())
+        return network
+
+    def _log_odds(self, slices: Tensor, height: Tensor) -> Tensor:
+        """The discriminator's log odds (n,) that augmented slices are real."""
         return self.network.discriminator(augment(slices, self.generator), height)
 
     def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-
-    def trained(self) -> GAN:
-        """The network with the running average of its generator, which wavers less from step to step."""
-        network = copy.deepcopy(self.network)
-        network.decoder.refinement.load_state_dict(self.average.module.state_dict())
-        return network

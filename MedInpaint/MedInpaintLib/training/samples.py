@@ -1,4 +1,4 @@
-"""What a model thinks brains look like: slices decoded from draws of the prior."""
+"""A picture of a model's samples: slices decoded from random draws of the prior."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHITE = 1.0  # model intensity
 
 
 def save_samples(network: VAE | GAN, folder: Path) -> None:
-    """Write a picture of made-up brains into a model's folder: a row per z from N(0, 1), slices from low to high."""
+    """Write the picture into the model's folder: one row for each z from N(0, 1), with slices from low to high."""
     device = next(network.parameters()).device
     latent = network.decoder.linear.latent
     z = torch.randn((BRAINS, latent), generator=torch.Generator().manual_seed(0)).to(device)

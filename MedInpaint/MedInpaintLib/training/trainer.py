@@ -1,4 +1,4 @@
-"""What every training shares: the slices, the fixed linear path, the epochs, the checkpoint and the model's card."""
+"""The common part of all trainings: slices, fixed linear path, epochs, checkpoint and model card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .slices.data import LEVELS, SliceData, load
 from .slices.shape import mean_and_differences, to_common_shape
 from .validation import validate
 
-LEAST_BRAIN = 0.02  # share of a slice; slices with less are not trained on
+LEAST_BRAIN = 0.02  # share of a slice; slices with less brain are not used
 WARM_UP = 200  # steps over which the learning rate rises
 
 
@@ -37,9 +37,9 @@ class TrainingSettings:
     Attributes:
         kernel: side of the convolution kernels, 3 or 7.
         epochs: passes over the training slices.
-        batch: slices a step.
-        learning_rate: Adam's highest rate; it rises over the first 200 steps and falls to 0 along a cosine.
-        seed: of every random draw.
+        batch: slices per step.
+        learning_rate: highest rate of Adam; it rises over the first 200 steps and falls to 0 along a cosine.
+        seed: of all random draws.
     """
 
     kernel: int = 3
@@ -57,17 +57,19 @@ def train(
     Args:
         kind: VAETrainer or GANTrainer.
         data_file: slice file of `medinpaint train prepare`.
-        output: the model's folder; a checkpoint lies beside it (output + ".checkpoint") until the end of training.
+        output: folder of the model. The checkpoint is beside it (output + ".checkpoint").
         settings: of the training.
         device: "auto", "cpu", "cuda" or "mps".
-        resume: go on from the checkpoint if there is one; else a checkpoint that is there is an error.
+        resume: continue from the checkpoint if there is one. Without it, an existing checkpoint is an error.
+
+    Raises InputError if there is a checkpoint without `resume`, or if a file cannot be used.
     """
     from tqdm import tqdm
 
     data = load(data_file)
     checkpoint = output.with_name(output.name + ".checkpoint")
     if checkpoint.exists() and not resume:
-        raise InputError(f"There is a checkpoint {checkpoint.name}: add --resume to go on from it, or delete it.")
+        raise InputError(f"There is a checkpoint {checkpoint.name}: add --resume to continue from it, or delete it.")
     trainer = kind(data, settings, choose_device(device))
     if checkpoint.exists():
         trainer.resume(checkpoint)
@@ -80,22 +82,19 @@ def train(
 
 
 class Trainer(ABC):
-    """A model in training: its state is all that a checkpoint holds.
+    """A model in training. A subclass for each kind of model defines the losses in `step`."""
 
-    A kind of model adds its losses, in `step`.
-    """
-
-    kind: str  # the model's, on its card and in the command
+    kind: str  # of the model, on its card and in the command
     network: VAE | GAN
-    parts: dict[str, nn.Module | Adam]  # what has a state that a checkpoint keeps
+    parts: dict[str, nn.Module | Adam]  # the networks and optimisers that a checkpoint stores
 
     def __init__(self, data: SliceData, settings: TrainingSettings, device: torch.device):
         self.settings, self.device = settings, device
         torch.manual_seed(settings.seed)
         self.spacing = data.template.image.GetSpacing()[0]
         brains = to_common_shape(data.brains(tuning=False), device)
-        self.network = self.untrained(*mean_and_differences(brains))
-        self.own = own_latent_directions(len(brains))
+        self.network = self.new_network(*mean_and_differences(brains))
+        self.excluded = brain_directions(len(brains))
         self.network.to(device, memory_format=torch.channels_last)
         self.slices, self.heights, self.subjects = usable_slices((brains * LEVELS).round().astype(np.uint8))
         self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
@@ -103,35 +102,36 @@ class Trainer(ABC):
         self.epoch, self.seconds, self.history = 0, 0.0, []
 
     @abstractmethod
-    def untrained(self, mean: Tensor, differences: Tensor) -> VAE | GAN:
-        """The network before its training, of what `mean_and_differences` returns."""
+    def new_network(self, mean: Tensor, differences: Tensor) -> VAE | GAN:
+        """The network before the training, from the results of `mean_and_differences`."""
 
     @abstractmethod
-    def step(self, slices: Tensor, height: Tensor, own: Tensor) -> dict[str, float]:
-        """One step of the optimisers; returns the losses by name.
+    def step(self, slices: Tensor, height: Tensor, excluded: Tensor) -> dict[str, float]:
+        """One step of the optimisers. Returns the losses by name.
 
         Args:
-            slices: (n, 1, h, w), model intensities, in one shape.
+            slices: (n, 1, h, w), model intensities, deformed to the common shape.
             height: (n,), relative.
-            own: (n, latent, 2), their brains' own directions in z.
+            excluded: (n, latent, 2), the directions in z of the slice's brain and its mirror image. The slice must be
+                explained by the other brains.
         """
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return len(self.slices) // self.settings.batch
 
     def run_epoch(self, progress: Callable[[float], None] = lambda fraction: None) -> dict[str, float]:
-        """One pass over the slices; returns its mean losses."""
+        """One pass over the slices. Returns the mean losses."""
         started, sums = time.perf_counter(), {}
         order = self._order()
         self.network.train()
         for step in range(self.steps):
             chosen = order[step * self.settings.batch : (step + 1) * self.settings.batch]
             slices = self.slices[chosen].to(self.device)[:, None].float() / LEVELS
-            own = self.own[self.subjects[chosen]].to(self.device)
+            excluded = self.excluded[self.subjects[chosen]].to(self.device)
             self._set_learning_rate(self.epoch * self.steps + step)
-            for name, loss in self.step(slices, self.heights[chosen].to(self.device), own).items():
+            for name, loss in self.step(slices, self.heights[chosen].to(self.device), excluded).items():
                 sums[name] = sums.get(name, 0.0) + loss
             progress((step + 1) / self.steps)
         self.epoch += 1
@@ -140,31 +140,18 @@ class Trainer(ABC):
         self.history.append({"epoch": self.epoch, **losses})
         return losses
 
-    def _order(self) -> Tensor:
-        """A random order of the slices in which four of one height follow each other: they share a linear basis."""
-        by_height = torch.argsort(self.heights + 1e-4 * torch.rand(len(self.heights), generator=self.generator))
-        groups = by_height[: len(by_height) // 4 * 4].view(-1, 4)
-        return groups[torch.randperm(len(groups), generator=self.generator)].flatten()
-
     def draw(self, *shape: int, normal: bool = False) -> Tensor:
-        """Random numbers, the same on every device: normal of this shape, or uniform (n, 1, 1, 1)."""
+        """Random numbers, the same on every device: normal with this shape, or uniform with the shape (n, 1, 1, 1)."""
         if normal:
             return torch.randn(shape, generator=self.generator).to(self.device)
         return torch.rand(*shape, 1, 1, 1, generator=self.generator).to(self.device)
 
-    def adam(self, parameters: Iterable[nn.Parameter], momentum: tuple[float, float], pace: float = 1.0) -> Adam:
-        """An optimiser whose learning rate is this multiple of the schedule's."""
-        return Adam([{"params": list(parameters), "pace": pace}], betas=momentum)
-
-    def _set_learning_rate(self, step: int) -> None:
-        done = step / (self.settings.epochs * self.steps)
-        rate = self.settings.learning_rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + np.cos(np.pi * done))
-        for part in self.parts.values():
-            if isinstance(part, Adam):
-                part.param_groups[0]["lr"] = float(rate) * part.param_groups[0]["pace"]
+    def adam(self, parameters: Iterable[nn.Parameter], momentum: tuple[float, float], rate: float = 1.0) -> Adam:
+        """An optimiser with its learning rate as a multiple of the scheduled rate."""
+        return Adam([{"params": list(parameters), "rate": rate}], betas=momentum)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, complete or not at all."""
+        """Write a checkpoint. The file appears only when it is complete."""
         with replacing(path) as temporary:
             torch.save(
                 {
@@ -179,11 +166,11 @@ class Trainer(ABC):
             )
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises InputError if it is damaged or was made with other settings."""
+        """Continue from a checkpoint. Raises InputError if it is damaged or has other settings."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds; every one means the same to the user
-            raise InputError(f"The checkpoint {path.name} cannot be read: delete it and train anew.") from error
+        except Exception as error:  # torch raises many kinds of error; all mean the same to the user
+            raise InputError(f"The checkpoint {path.name} cannot be read: delete it and train again.") from error
         if json.loads(state["settings"]) != asdict(self.settings) or state["parts"].keys() != self.parts.keys():
             raise InputError(f"{path.name} was made with other settings: give the same ones, or another output.")
         for name, part in self.parts.items():
@@ -191,13 +178,13 @@ class Trainer(ABC):
         self.generator.set_state(state["generator"])
         self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
 
-    def trained(self) -> VAE | GAN:
-        """The network that is shipped."""
+    def final_network(self) -> VAE | GAN:
+        """The network for the model's folder."""
         return self.network
 
     def export(self, folder: Path, data: SliceData) -> Model:
-        """Write the model's folder, with samples from its prior and its figures on the tuning subjects."""
-        network = self.trained()
+        """Write the model's folder, with samples from the prior and the validation on the tuning subjects."""
+        network = self.final_network()
         network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
         network.requires_grad_(False).eval()
         started = time.perf_counter()
@@ -224,16 +211,32 @@ class Trainer(ABC):
         save_samples(network, model.folder)
         return model
 
+    def _order(self) -> Tensor:
+        """A random order of the slices, in groups of four with the same height, because these share a linear basis."""
+        by_height = torch.argsort(self.heights + 1e-4 * torch.rand(len(self.heights), generator=self.generator))
+        groups = by_height[: len(by_height) // 4 * 4].view(-1, 4)
+        return groups[torch.randperm(len(groups), generator=self.generator)].flatten()
 
-def own_latent_directions(brains: int) -> Tensor:
-    """A brain's own directions in z and its mirror image's, (brains, 2 * brains, 2): without them, z explains it by
-    the others alone."""
+    def _set_learning_rate(self, step: int) -> None:
+        done = step / (self.settings.epochs * self.steps)
+        rate = self.settings.learning_rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + np.cos(np.pi * done))
+        for part in self.parts.values():
+            if isinstance(part, Adam):
+                part.param_groups[0]["lr"] = float(rate) * part.param_groups[0]["rate"]
+
+
+def brain_directions(brains: int) -> Tensor:
+    """The directions in z of each brain and of its mirror image, (brains, 2 * brains, 2)."""
     unit = torch.eye(2 * brains)
     return torch.stack([unit[:brains], unit[brains:]], dim=2)
 
 
 def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Slices with brain, uint8 (n, h, w), their relative heights (n,) and subjects (n,) from (subjects, z, h, w)."""
+    """The slices with enough brain, uint8 (n, h, w), their relative heights (n,) and their subjects (n,).
+
+    Args:
+        brains: uint8 (subjects, z, h, w).
+    """
     enough = (brains > 0).mean(axis=(2, 3)) > LEAST_BRAIN
     heights = np.broadcast_to(np.linspace(0, 1, brains.shape[1], dtype=np.float32), enough.shape)
     return torch.from_numpy(brains[enough]), torch.from_numpy(heights[enough].copy()), torch.tensor(enough.nonzero()[0])

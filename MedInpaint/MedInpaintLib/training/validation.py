@@ -1,4 +1,4 @@
-"""A model's figures on the tuning subjects: round holes in model-space brains, filled, compared with the truth."""
+"""The validation of a model: round holes in the model-space brains of the tuning subjects are filled and measured."""
 
 from __future__ import annotations
 
@@ -16,16 +16,26 @@ from ..space.slices import Slices, searched_heights
 from .slices.data import SliceData
 
 RADII = (5.0, 10.0, 20.0)  # mm
-CASES = 1  # holes a subject and radius
+CASES = 1  # holes per subject and radius
 
 
 def validate(
     network: VAE | GAN, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None
 ) -> dict:
-    """Median in-hole PSNR (dB, range = 99.5th percentile of the brain) by radius in mm, and the case count."""
+    """Measure the fills of a network.
+
+    Args:
+        network: the model.
+        data: its slices; only the tuning subjects are used.
+        radii: of the holes, mm.
+        settings: of the search; None: the defaults.
+
+    Returns for the card: the median PSNR in the hole by radius (dB; full scale is the 99.5th percentile of the brain),
+    the number of holes per radius, and the names of the subjects.
+    """
     spacing = data.template.image.GetSpacing()[0]
     brains = data.brains(tuning=True)
-    figures = {}
+    psnr_by_radius = {}
     for radius in radii:
         random = np.random.default_rng(1)
         scores = [
@@ -33,19 +43,20 @@ def validate(
             for brain in brains
             for _ in range(CASES)
         ]
-        figures[f"{radius:g}"] = round(float(np.median(scores)), 2)
-    return {"psnr_by_radius": figures, "holes_each": len(brains) * CASES, "subjects": data.names(tuning=True)}
+        psnr_by_radius[f"{radius:g}"] = round(float(np.median(scores)), 2)
+    return {"psnr_by_radius": psnr_by_radius, "holes_each": len(brains) * CASES, "subjects": data.names(tuning=True)}
 
 
 def model_space_slices(brain: np.ndarray, hole: np.ndarray) -> Slices:
-    """The slices of a brain that is on the model grid already, float32 (z, h, w), and of a hole in it."""
+    """The slices of a brain on the model grid, float32 (z, h, w), and of a hole in it, bool (z, h, w)."""
     heights = searched_heights(hole)
     hole = hole[heights]
     return Slices(np.where(hole, 0, brain[heights]), hole, hole, ~hole, heights, 1.0)
 
 
 def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) -> np.ndarray:
-    """A ball, bool (z, h, w), with its centre in the brain: the one of 20 that lies in it most; radius in pixels."""
+    """A ball, bool (z, h, w), with the radius in pixels. Of 20 balls with random centres in the brain, the one with the
+    largest share in the brain is returned."""
     tissue = brain > 0.05
     centres = np.argwhere(tissue)[random.integers(tissue.sum(), size=20)]
     z, y, x = np.indices(brain.shape, dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Volumes and masks with their geometry: checking, putting on one grid, writing voxels into them.
+"""Images with geometry: checks, voxels as arrays, and new voxels in an image's geometry.
 
-Arrays are in numpy's order (z, y, x), images are SimpleITK's; physical space is ITK's (LPS, in mm).
+Arrays have numpy's order (z, y, x). Images are SimpleITK's. Physical space is ITK's (LPS, in mm).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SCALAR_TYPES = {
     sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkUInt32, sitk.sitkUInt64,
     sitk.sitkFloat32, sitk.sitkFloat64,
 }  # fmt: skip
-GRID_TOLERANCE = 0.01  # voxels; NIfTI's 32-bit origins and file formats' rounded decimals stay well below
+GRID_TOLERANCE = 0.01  # voxels; more than the rounding of NIfTI's 32-bit origins and of decimals in other formats
 
 
 def affine(image: sitk.Image) -> np.ndarray:
-    """The 4 x 4 matrix that takes a voxel index (x, y, z, 1) to physical space (LPS, mm)."""
+    """The 4 x 4 matrix from voxel indices (x, y, z, 1) to physical space (LPS, mm)."""
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
@@ -30,21 +30,21 @@ def affine(image: sitk.Image) -> np.ndarray:
 
 
 def spacing_zyx(image: sitk.Image) -> np.ndarray:
-    """The voxel's sides in mm, in the order of the array's axes (z, y, x)."""
+    """The voxel size in mm, in the order of the array's axes (z, y, x)."""
     return np.array(image.GetSpacing()[::-1])
 
 
 def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    """Whether two volumes have the same size and their corner voxels coincide, to 1 % of a voxel."""
+    """Whether two volumes have the same size and the same corners, to 1 % of a voxel."""
     if a.GetSize() != b.GetSize():
         return False
     corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in a.GetSize()))])
-    apart = np.linalg.norm(corners @ (affine(a) - affine(b)).T, axis=1)
-    return bool(apart.max() <= GRID_TOLERANCE * min(b.GetSpacing()))
+    distances = np.linalg.norm(corners @ (affine(a) - affine(b)).T, axis=1)
+    return bool(distances.max() <= GRID_TOLERANCE * min(b.GetSpacing()))
 
 
 def check_volume(image: sitk.Image, name: str) -> None:
-    """Raise InputError, its message begun with the name, unless this is a 3-D volume of one real number per voxel."""
+    """Raise InputError unless this is a 3-D volume with one real number per voxel. The message starts with the name."""
     if image.GetNumberOfComponentsPerPixel() > 1:
         problem = f"holds {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors)"
     elif image.GetPixelID() not in SCALAR_TYPES:
@@ -59,27 +59,24 @@ def check_volume(image: sitk.Image, name: str) -> None:
 
 
 def check_scan(image: sitk.Image) -> None:
-    """Raise InputError unless this is a 3-D volume of a real scalar type with some contrast in it."""
+    """Raise InputError unless this is a 3-D volume of real numbers with at least two different finite values."""
     check_volume(image, "The scan")
-    values = _float32(image)
+    values = _as_float32(image)
     finite = np.isfinite(values)
     if values.min(where=finite, initial=np.inf) >= values.max(where=finite, initial=-np.inf):
         raise InputError("The scan has the same value in every voxel: choose a scan with a picture in it.")
 
 
-def _float32(image: sitk.Image) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond 3e38 becomes infinite
-        return sitk.GetArrayViewFromImage(image).astype(np.float32)
-
-
 def scan_values(image: sitk.Image, hole: np.ndarray) -> np.ndarray:
-    """The voxels to compute with: float32 (z, y, x), with 0 where the scan has no finite value.
+    """The voxels as float32 (z, y, x), with 0 where the scan has no finite value.
+
+    Voxels without a finite value may lie in the hole and in the background, which is connected through faces and
+    reaches the border of the volume.
 
     Raises:
-        InputError: voxels without a finite value lie neither in the hole nor in a background of such voxels,
-            connected through faces, that reaches the volume's border.
+        InputError: they also lie elsewhere.
     """
-    values = _float32(image)
+    values = _as_float32(image)
     bad = ~np.isfinite(values)
     if bad.any():
         regions, _ = ndimage.label(np.pad(bad, 1, constant_values=True))
@@ -95,11 +92,11 @@ def scan_values(image: sitk.Image, hole: np.ndarray) -> np.ndarray:
 
 
 def with_voxels(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> sitk.Image:
-    """A copy of the scan in which the hole's voxels have new values, and all others are bit-identical.
+    """A copy of the scan with new values in the hole. All other voxels stay bit-identical.
 
     Args:
         scan: gives the geometry, the pixel type and the metadata.
-        values: 1-D, finite, in the order of `array[hole]`; for an integer scan rounded, and clipped to its range.
+        values: 1-D, finite, in the order of `array[hole]`. For an integer scan they are rounded and clipped.
         hole: bool (z, y, x).
     """
     if values.shape != (np.count_nonzero(hole),) or not np.isfinite(values).all():
@@ -109,20 +106,25 @@ def with_voxels(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> sitk.
     new = values.astype(np.float64)
     if voxels.dtype.kind in "iu":
         new = np.rint(new)
-    # A float64 cannot hold the largest int64 (it rounds up to 2^63), so whatever reaches the limit is set to it.
+    # float64 rounds the largest int64 up to 2^63, so values at or above the limit are set to it separately.
     below = new < float(limits.max)
-    filled = np.full(new.shape, limits.max, voxels.dtype)
-    filled[below] = np.maximum(new[below], float(limits.min)).astype(voxels.dtype)
-    voxels[hole] = filled
+    clipped = np.full(new.shape, limits.max, voxels.dtype)
+    clipped[below] = np.maximum(new[below], float(limits.min)).astype(voxels.dtype)
+    voxels[hole] = clipped
     return like(scan, voxels)
 
 
 def like(image: sitk.Image, voxels: np.ndarray) -> sitk.Image:
-    """An image of these voxels with another's geometry and metadata."""
+    """These voxels as an image with the geometry and the metadata of another image."""
     result = sitk.GetImageFromArray(voxels)
     result.CopyInformation(image)
     for key in image.GetMetaDataKeys():
         value = image.GetMetaData(key)
-        if not value.startswith("[UNKNOWN_PRINT"):  # what SimpleITK gives for a value that is no text or number
+        if not value.startswith("[UNKNOWN_PRINT"):  # SimpleITK's answer for a value that is neither text nor number
             result.SetMetaData(key, value)
     return result
+
+
+def _as_float32(image: sitk.Image) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 values beyond 3e38 become infinite
+        return sitk.GetArrayViewFromImage(image).astype(np.float32)

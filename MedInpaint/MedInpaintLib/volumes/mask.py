@@ -1,6 +1,6 @@
-"""Volumes and masks with their geometry: checking, putting on one grid, writing voxels into them.
+"""Masks: the hole on the scan's grid, the ring around it, the box that holds it.
 
-Arrays are in numpy's order (z, y, x), images are SimpleITK's; physical space is ITK's (LPS, in mm).
+Arrays have numpy's order (z, y, x). Physical space is ITK's (LPS, in mm).
 """
 
 from __future__ import annotations
@@ -10,45 +10,45 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
-from .image import affine, check_volume, same_grid
+from .image import affine, check_volume, like, same_grid
 
 
 def hole_on_grid(mask: sitk.Image, scan: sitk.Image, label: int | None = None) -> np.ndarray:
-    """The lesion as a bool array (z, y, x) on the scan's grid, by nearest neighbour in physical space.
+    """The lesion as bool (z, y, x) on the scan's grid, by nearest neighbour in physical space.
 
-    A small lesion of the mask that holds no centre of a scan voxel takes the voxels nearest to it instead.
+    A small lesion may contain no centre of a scan voxel. Then the scan voxels nearest to it are taken.
 
     Args:
         mask: a 3-D volume on any grid.
-        scan: the volume whose grid is meant.
+        scan: gives the grid.
         label: the value that marks the lesion; None takes every non-zero voxel.
 
     Raises:
-        InputError: the mask is no 3-D volume of finite real numbers; it is empty or lacks the label; it covers
-            the whole scan, lies (partly) outside of it, or wholly between its voxels.
+        InputError: the mask is no 3-D volume of finite real numbers; it is empty or lacks the label; the lesion
+            covers the whole scan, lies partly outside of it, or wholly between its voxels.
     """
     check_volume(mask, "The mask")
-    lesion = _lesion(sitk.GetArrayViewFromImage(mask), label)
-    hole = lesion if same_grid(mask, scan) else _resampled(lesion, mask, scan)
+    lesion = _select_lesion(sitk.GetArrayViewFromImage(mask), label)
+    hole = lesion if same_grid(mask, scan) else _resample(lesion, mask, scan)
     if hole.all():
         raise InputError("The mask covers the whole scan: mark the lesion alone, so that healthy tissue is left.")
     return hole
 
 
-def enlarge(hole: np.ndarray, tissue: np.ndarray, spacing: np.ndarray, reach: float) -> np.ndarray:
-    """The lesion and the tissue within a distance of it, bool (z, y, x).
+def enlarge(hole: np.ndarray, tissue: np.ndarray, spacing: np.ndarray, distance: float) -> np.ndarray:
+    """The hole and the tissue within a distance of it, bool (z, y, x).
 
     Args:
-        hole: bool (z, y, x), the lesion.
-        tissue: bool (z, y, x), the only voxels that are added.
-        spacing: of the voxels' centres along (z, y, x), mm.
-        reach: the distance between centres, mm; 0 adds nothing.
+        hole: bool (z, y, x).
+        tissue: bool (z, y, x), the voxels that may be added.
+        spacing: voxel size along (z, y, x), mm.
+        distance: between the centres of voxels, mm; 0 adds nothing.
     """
-    return hole | tissue & ring(hole, spacing, reach) if reach else hole
+    return hole | tissue & ring(hole, spacing, distance) if distance else hole
 
 
 def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
-    """The voxels outside the hole, bool (z, y, x), whose centre lies within the width (mm) of a hole voxel's."""
+    """The ring around the hole, bool (z, y, x): outer voxels at most a width (mm) from a voxel of the hole."""
     box = bounding_box(hole, np.ceil(width / spacing).astype(int))
     near = np.zeros_like(hole)
     near[box] = ndimage.distance_transform_edt(~hole[box], sampling=spacing) <= width
@@ -56,15 +56,15 @@ def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
-    """The bounding box of a mask that is not empty, with a margin: voxels, of all or of each axis."""
+    """The bounding box of a mask that is not empty, enlarged by a margin in voxels (one number, or one per axis)."""
     box = []
-    for axis, room in enumerate(np.broadcast_to(margin, mask.ndim).tolist()):
-        met = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(max(int(met[0]) - room, 0), int(met[-1]) + 1 + room))
+    for axis, extra in enumerate(np.broadcast_to(margin, mask.ndim).tolist()):
+        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(int(used[0]) - extra, 0), int(used[-1]) + 1 + extra))
     return tuple(box)
 
 
-def _lesion(values: np.ndarray, label: int | None) -> np.ndarray:
+def _select_lesion(values: np.ndarray, label: int | None) -> np.ndarray:
     if not np.isfinite(values).all():
         raise InputError("The mask has voxels that are not finite (NaN or infinite): save it as whole-number labels.")
     painted = values != 0
@@ -80,7 +80,7 @@ def _lesion(values: np.ndarray, label: int | None) -> np.ndarray:
     return lesion
 
 
-def _resampled(lesion: np.ndarray, mask: sitk.Image, scan: sitk.Image) -> np.ndarray:
+def _resample(lesion: np.ndarray, mask: sitk.Image, scan: sitk.Image) -> np.ndarray:
     field = sitk.Image(scan.GetSize(), sitk.sitkUInt8) + 1
     field.CopyInformation(scan)
     if not _nearest(field, mask)[lesion].any():
@@ -91,11 +91,9 @@ def _resampled(lesion: np.ndarray, mask: sitk.Image, scan: sitk.Image) -> np.nda
             f"{100 * outside:.2g} % of the mask's lesion lies outside the scan: crop the mask or give the whole scan."
         )
 
-    # Resampling the lesions' numbers (int32: exact) rather than a mask tells which of them no scan voxel met.
+    # The lesions are numbered (int32: exact), so that after resampling one sees which of them no scan voxel met.
     numbers, _ = ndimage.label(lesion, np.ones((3, 3, 3)))
-    numbered = sitk.GetImageFromArray(numbers.astype(np.int32))
-    numbered.CopyInformation(mask)
-    sampled = _nearest(numbered, scan)
+    sampled = _nearest(like(mask, numbers.astype(np.int32)), scan)
     hole = sampled > 0
     if not hole.any():
         raise InputError("The mask's lesion falls between the scan's voxels: draw it on the scan's own grid.")

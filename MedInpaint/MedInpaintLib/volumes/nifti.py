@@ -1,4 +1,4 @@
-"""Volumes on disk: reading NIfTI, NRRD, MetaImage and DICOM, and writing so that no half a file is ever left."""
+"""What ITK's NIfTI reader does not check: the header, missing voxels, and voxels without a finite value."""
 
 from __future__ import annotations
 
@@ -20,52 +20,17 @@ NIFTI_TYPES = {
     "1280": "u8",
 }  # fmt: skip
 OTHER_NIFTI_TYPES = {"32", "128", "1536", "1792", "2048", "2304"}  # complex numbers, colours, more than 64 bits
-MOST_BESIDES = 10**8  # bytes of a NIfTI file before its voxels, and after them
+LARGEST_EXTRA = 10**8  # bytes of a NIfTI file before its voxels, and after them
 IMPOSSIBLE_GEOMETRY = "states a voxel size, position or orientation that no scan has: export it again from its source."
-PART = 2**20  # bytes read at once
-
-
-def restore_stored_voxels(path: Path, image: sitk.Image) -> sitk.Image:
-    """Make up for two silences of ITK's NIfTI reader: what a cut-off file lacks, and what is not finite, become 0.
-
-    The file is gone through in small parts, and not far beyond its voxels: a small one may unpack to any length. Its
-    end is read all the same, for gzip's check sum.
-    """
-    start = int(float(image.GetMetaData("vox_offset")))
-    voxels, done = None, 0
-    with _unpacked(path) as content:
-        # A NIfTI file opens with its header's size, 348 or 540, which tells the byte order.
-        order: Literal["<", ">"] = "<" if int.from_bytes(content.read(4), "little") in (348, 540) else ">"
-        kind = np.dtype(NIFTI_TYPES[image.GetMetaData("datatype")]).newbyteorder(order)
-        content.seek(start)
-        for part in _parts(content, image.GetNumberOfPixels() * kind.itemsize):
-            stored = np.frombuffer(part, kind)
-            zeroed = np.flatnonzero(~np.isfinite(stored))
-            if zeroed.size:
-                voxels = sitk.GetArrayFromImage(image) if voxels is None else voxels
-                voxels.reshape(-1)[done + zeroed] = stored[zeroed]
-            done += stored.size
-        if done < image.GetNumberOfPixels():
-            raise EOFError("voxels are missing at the end of the file")
-        if sum(map(len, _parts(content, MOST_BESIDES + 1))) > MOST_BESIDES:
-            raise ValueError("there is far more in the file than its voxels")
-    return image if voxels is None else like(image, voxels)
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """A file's content, unpacked as it is read if gzip packed it."""
-    with path.open("rb") as file, gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file as content:
-        yield content
+PIECE = 2**20  # bytes read at once
 
 
 def check_nifti_header(path: Path) -> None:
-    """Refuse a NIfTI-1 header without its size, a first axis, a known type or a finite geometry, of which ITK complains
-    aloud or makes up others.
+    """Refuse a NIfTI-1 header that ITK would complain about on the console or would silently correct.
 
     Raises:
         InputError: the geometry is not finite.
-        ValueError: another of them is missing.
+        ValueError: the header's size or the first axis is missing, or the voxel type is unknown.
     """
     with _unpacked(path) as content:
         header = content.read(348)
@@ -88,8 +53,46 @@ def check_nifti_header(path: Path) -> None:
         raise InputError(f"'{path.name}' {IMPOSSIBLE_GEOMETRY}")
 
 
-def _parts(content: gzip.GzipFile | BufferedReader, length: int) -> Iterator[bytes]:
-    """So many bytes from where a file stands, in parts of whole voxels, or what there is of them."""
-    while length > 0 and (part := content.read(min(length, PART))):
-        length -= len(part)
-        yield part
+def restore_stored_voxels(path: Path, image: sitk.Image) -> sitk.Image:
+    """The image that ITK read from a NIfTI file, with the file's voxels where ITK put 0 in place of NaN or infinity.
+
+    ITK also puts 0 where a truncated file has no voxels; such a file is refused. The file is read in small pieces,
+    because a small file may unpack to any length. It is read to its end, because gzip's check sum is there.
+
+    Raises:
+        EOFError: voxels are missing.
+        ValueError: more than 100 MB follow the voxels.
+    """
+    start = int(float(image.GetMetaData("vox_offset")))
+    voxels, done = None, 0
+    with _unpacked(path) as content:
+        # A NIfTI file starts with the size of its header, 348 or 540, which shows the byte order.
+        order: Literal["<", ">"] = "<" if int.from_bytes(content.read(4), "little") in (348, 540) else ">"
+        kind = np.dtype(NIFTI_TYPES[image.GetMetaData("datatype")]).newbyteorder(order)
+        content.seek(start)
+        for piece in _pieces(content, image.GetNumberOfPixels() * kind.itemsize):
+            stored = np.frombuffer(piece, kind)
+            zeroed = np.flatnonzero(~np.isfinite(stored))
+            if zeroed.size:
+                voxels = sitk.GetArrayFromImage(image) if voxels is None else voxels
+                voxels.reshape(-1)[done + zeroed] = stored[zeroed]
+            done += stored.size
+        if done < image.GetNumberOfPixels():
+            raise EOFError("voxels are missing at the end of the file")
+        if sum(map(len, _pieces(content, LARGEST_EXTRA + 1))) > LARGEST_EXTRA:
+            raise ValueError("there is far more in the file than its voxels")
+    return image if voxels is None else like(image, voxels)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
+    """The content of a file, unpacked while it is read if gzip packed it."""
+    with path.open("rb") as file, gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file as content:
+        yield content
+
+
+def _pieces(content: gzip.GzipFile | BufferedReader, length: int) -> Iterator[bytes]:
+    """The next bytes of a file, up to a length or the file's end, in pieces of whole voxels."""
+    while length > 0 and (piece := content.read(min(length, PIECE))):
+        length -= len(piece)
+        yield piece

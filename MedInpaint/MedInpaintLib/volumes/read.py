@@ -1,4 +1,4 @@
-"""Volumes on disk: reading NIfTI, NRRD, MetaImage and DICOM, and writing so that no half a file is ever left."""
+"""Read a volume from a file (NIfTI, NRRD, MetaImage) or from a folder with a DICOM series."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import SimpleITK as sitk
 
 from ..errors import InputError, explain_out_of_memory, is_out_of_memory
 from .image import check_volume
-from .nifti import IMPOSSIBLE_GEOMETRY, MOST_BESIDES, check_nifti_header, restore_stored_voxels
+from .nifti import IMPOSSIBLE_GEOMETRY, LARGEST_EXTRA, check_nifti_header, restore_stored_voxels
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
-MOST_VOXELS = 10**9  # a head at 0.2 mm; the largest published brain has half of it
-DEFLATE = 1032  # at most so many bytes come of one that is compressed by gzip or zlib
-SPACINGS = 1e-3, 1e3  # mm, the voxel sides of a scan
-FARTHEST = 1e6  # mm from the origin of space
-FLATTEST = 1e-3  # volume between the axes' unit vectors
+MOST_VOXELS = 10**9  # a head at 0.2 mm; the largest published brain has half as many
+LARGEST_RATIO = 1032  # unpacked bytes per packed byte of gzip and zlib
+SPACING_RANGE = 1e-3, 1e3  # mm, the voxel size of a scan
+FARTHEST_ORIGIN = 1e6  # mm along an axis
+SMALLEST_DETERMINANT = 1e-3  # of the axes' unit vectors: 1 if perpendicular, 0 if all lie in a plane
 
 
 @explain_out_of_memory()
 def read_image(path: str | Path) -> sitk.Image:
-    """Read a volume from a file (NIfTI, NRRD, MetaImage, ...) or from a folder that holds one DICOM series.
+    """Read a volume from a file (NIfTI, NRRD, MetaImage, ...) or from a folder with one DICOM series.
 
-    A fourth dimension of size 1, common in NIfTI, is dropped. NIfTI's non-finite values are kept.
+    A fourth dimension of size 1, common in NIfTI, is dropped. NaN and infinite values of NIfTI are kept.
 
     Raises:
-        InputError: there is no such file; it is damaged, too large or no image; it holds no 3-D volume of single
-            real numbers; or the folder holds no DICOM series, several, or one with missing slices.
+        InputError: the file does not exist, is damaged, too large or no 3-D volume with one real number per voxel; the
+            folder has no DICOM series, several, or one with missing slices; or memory does not suffice.
     """
     path = Path(path)
     check_path(path)
@@ -57,7 +57,7 @@ def read_image(path: str | Path) -> sitk.Image:
 
 
 def check_path(path: Path) -> None:
-    """Raise InputError for a path that is no text, of which SimpleITK would end the whole process."""
+    """Raise InputError for a path that is no valid text: SimpleITK would end the whole process."""
     try:
         valid = b"\0" not in str(path).encode()
     except UnicodeEncodeError:
@@ -66,22 +66,14 @@ def check_path(path: Path) -> None:
         raise InputError(f"The path {str(path)!a} is no valid text (UTF-8): rename the file or folder.")
 
 
-def _check_geometry(image: sitk.Image, name: str) -> None:
-    """Raise InputError unless a volume has a size and a place that a scan can have, with which ITK can compute."""
-    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
-    sides = (spacing >= SPACINGS[0]) & (spacing <= SPACINGS[1])
-    volume = abs(np.linalg.det(np.reshape(image.GetDirection(), (3, 3))))
-    if not (sides.all() and (np.abs(origin) <= FARTHEST).all() and volume >= FLATTEST):
-        raise InputError(f"'{name}' {IMPOSSIBLE_GEOMETRY}")
-
-
 def read_file(path: Path) -> sitk.Image:
+    """Read a volume from a file. Raises InputError, or an error of Python or SimpleITK if the file is damaged."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with quiet_itk():
         reader.ReadImageInformation()
         size = reader.GetSize()
-        _check_announced(path, reader)
+        _check_header(path, reader)
         if len(size) > 3 and set(size[3:]) == {1}:
             reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
         image = reader.Execute()
@@ -91,21 +83,25 @@ def read_file(path: Path) -> sitk.Image:
     return image
 
 
-def _check_announced(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse a header that announces more than makes sense, or than its file can hold, before memory is taken."""
-    voxels = math.prod(reader.GetSize())
-    if voxels > MOST_VOXELS:
-        shape = " x ".join(map(str, reader.GetSize()))
-        raise InputError(f"'{path.name}' is said to hold {shape} voxels, which is too many: crop or resample it.")
-    name = path.name.lower()
-    if name.endswith(IMAGE_SUFFIXES) and voxels > path.stat().st_size * (1 if name.endswith(".nii") else DEFLATE):
-        raise EOFError("the file is too small for its voxels")
-    if reader.HasMetaDataKey("vox_offset") and not 0 <= float(reader.GetMetaData("vox_offset")) <= MOST_BESIDES:
-        raise ValueError("the voxels begin nowhere near the header")
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Silence ITK's warnings and use a decimal point. What matters in the warnings is checked here.
+
+    ITK's NRRD reader and writer follow the locale. With a decimal comma, which Qt may set at its start, 1.5 mm would be
+    read as 1 mm. A process has one locale, so other threads see the change, too.
+    """
+    warnings, numbers = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_NUMERIC)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    locale.setlocale(locale.LC_NUMERIC, "C")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_NUMERIC, numbers)
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
 
 
 def _read_series(folder: Path) -> sitk.Image:
-    """Read a DICOM series. The slices' tags are not copied: they name the patient."""
+    """Read a DICOM series, without the tags of its slices, which name the patient."""
     reader = sitk.ImageSeriesReader()
     with quiet_itk():
         series = reader.GetGDCMSeriesIDs(str(folder))
@@ -133,18 +129,23 @@ def _read_series(folder: Path) -> sitk.Image:
     return image
 
 
-@contextmanager
-def quiet_itk() -> Iterator[None]:
-    """Silence ITK's warnings: what matters in them is checked here, and said in one sentence.
+def _check_header(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuse a header with too many voxels, or more than the file can hold, before memory is allocated."""
+    voxels = math.prod(reader.GetSize())
+    if voxels > MOST_VOXELS:
+        shape = " x ".join(map(str, reader.GetSize()))
+        raise InputError(f"'{path.name}' states {shape} voxels, which is too many: crop or resample it.")
+    name = path.name.lower()
+    if name.endswith(IMAGE_SUFFIXES) and voxels > path.stat().st_size * (1 if name.endswith(".nii") else LARGEST_RATIO):
+        raise EOFError("the file is too small for its voxels")
+    if reader.HasMetaDataKey("vox_offset") and not 0 <= float(reader.GetMetaData("vox_offset")) <= LARGEST_EXTRA:
+        raise ValueError("the voxels begin nowhere near the header")
 
-    Its NRRD reader and writer take the locale's decimal point, and would read a voxel of 1.5 mm as one of 1 mm under a
-    decimal comma, which Qt, for one, sets on start. A process has one locale: other threads see the change, too.
-    """
-    shown, numbers = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_NUMERIC)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    locale.setlocale(locale.LC_NUMERIC, "C")
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_NUMERIC, numbers)
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+def _check_geometry(image: sitk.Image, name: str) -> None:
+    """Raise InputError unless a scan can have this voxel size, position and orientation and ITK can use them."""
+    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
+    allowed = (spacing >= SPACING_RANGE[0]) & (spacing <= SPACING_RANGE[1])
+    determinant = abs(np.linalg.det(np.reshape(image.GetDirection(), (3, 3))))
+    if not (allowed.all() and (np.abs(origin) <= FARTHEST_ORIGIN).all() and determinant >= SMALLEST_DETERMINANT):
+        raise InputError(f"'{name}' {IMPOSSIBLE_GEOMETRY}")

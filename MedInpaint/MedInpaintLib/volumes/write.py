@@ -1,4 +1,4 @@
-"""Volumes on disk: reading NIfTI, NRRD, MetaImage and DICOM, and writing so that no half a file is ever left."""
+"""Write volumes and other files so that an earlier file is replaced only by a complete one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..errors import InputError, explain_out_of_memory, is_out_of_memory
 from .image import check_volume, same_grid
 from .read import IMAGE_SUFFIXES, check_path, quiet_itk, read_file
 
-STALE = 3600  # seconds after which a temporary file is nobody's any more
+STALE = 3600  # seconds after which a temporary file belongs to no running process
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder that --output names, if it is not there. Raises InputError if that fails."""
+    """Make the folder that --output names, unless it exists. Raises InputError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -31,7 +31,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_writable(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Path:
-    """Raise InputError unless a file of one of these types can be written at the path; return it as a Path."""
+    """Return the path as a Path. Raise InputError unless a file of one of these types can be written there."""
     path = Path(path)
     check_path(path)
     if not path.name.lower().endswith(suffixes):
@@ -49,23 +49,24 @@ def check_writable(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES)
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a hidden temporary path beside the target, of the same type; it takes the target's place on success.
+    """Give a hidden temporary path beside the target, with the same suffix. On success it replaces the target.
 
-    On any failure, a keyboard interrupt included, the temporary file goes and an earlier target stays as it was. What a
-    process that was killed has left of this target goes after an hour, when it is written again.
+    On any failure, a keyboard interrupt included, the temporary file is deleted and an earlier target stays as it was.
+    Temporary files of a killed process are deleted when the same target is written again after an hour or more.
 
     Raises:
         InputError: the operating system refused to write or to rename.
     """
     path = Path(path)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else f".{path.name.lower().rpartition('.')[2]}"
-    stem = f".medinpaint-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"  # no longer than a name may be
+    # A short name: the target's may already have the greatest length.
+    stem = f".medinpaint-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
     temporary = path.with_name(f"{stem}{uuid.uuid4().hex}{suffix}")
     try:
-        for left in path.parent.glob(f"{stem}*"):
-            with suppress(OSError):  # another run may be quicker, or it may be another user's
-                if left.stat().st_mtime < time.time() - STALE:
-                    left.unlink()
+        for stale in path.parent.glob(f"{stem}*"):
+            with suppress(OSError):  # another run may delete it first, or it may belong to another user
+                if stale.stat().st_mtime < time.time() - STALE:
+                    stale.unlink()
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -76,7 +77,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @explain_out_of_memory()
 def write_image(image: sitk.Image, path: str | Path) -> None:
-    """Write a volume, replacing an earlier file only once the new one was read back and found identical.
+    """Write a volume. An earlier file is replaced only after the new one was read back and is identical.
 
     Raises:
         InputError: the path cannot be written to, its format cannot hold this volume's type or geometry, or memory does
@@ -88,10 +89,10 @@ def write_image(image: sitk.Image, path: str | Path) -> None:
 
 
 def write_exactly(image: sitk.Image, path: Path, name: str) -> None:
-    """Write a volume to a temporary path and read it back; messages call it by the name it is to have.
+    """Write a volume to a temporary path and read it back. Messages use the final name.
 
-    .nii.gz and .nrrd are compressed. A MetaImage is not: Slicer's panel waits for those of its child process.
-    Reading back is needed: on a full disk ITK's NIfTI writer reports success, and it straightens sheared axes.
+    .nii.gz and .nrrd are compressed. MetaImages are not, because Slicer's panel waits while its child writes them.
+    The file is read back because ITK's NIfTI writer reports success on a full disk and straightens sheared axes.
 
     Raises:
         OSError: writing failed.
@@ -115,7 +116,7 @@ def write_exactly(image: sitk.Image, path: Path, name: str) -> None:
 
 
 def _identical(a: sitk.Image, b: sitk.Image) -> bool:
-    """The same grid, the same type and the same bits in every voxel, so that NaN equals NaN."""
+    """Whether two volumes have the same grid, type and bits in every voxel (so that NaN equals NaN)."""
     if a.GetPixelID() != b.GetPixelID() or not same_grid(a, b):
         return False
     first, second = (sitk.GetArrayViewFromImage(image) for image in (a, b))

@@ -1,4 +1,4 @@
-"""What is continued into the hole: closed forms on small fields, and what must stay as it is."""
+"""Kriging of the residual: closed forms on small fields, and the pixels that must not change."""
 
 from dataclasses import replace
 
@@ -15,18 +15,19 @@ BRAINS = 6
 
 @pytest.fixture(scope="module")
 def fields():
-    """Components of smooth made-up brains, (n, k, h, w)."""
+    """Components of smooth synthetic brains, (n, k, h, w)."""
     noise = np.random.default_rng(0).normal(size=(BRAINS, *SHAPE))
     smooth = gaussian_filter(noise, (0, 2, 2, 2))
     return (0.15 * smooth / smooth.std() / BRAINS**0.5).swapaxes(0, 1).astype(np.float32)
 
 
-def of(fields):
-    return lambda n, pixels: fields[n][:, pixels].T
+def krige(fields, generated, slices):
+    """krige_residual with these fields (n, k, h, w) as components."""
+    return krige_residual(generated, slices, lambda n, pixels: fields[n][:, pixels].T)
 
 
 def slices_of(image, hole):
-    return Slices(np.where(hole, 0, image).astype(np.float32), hole, hole, ~hole, np.arange(10, 10 + SHAPE[0]), 1.0)
+    return Slices(np.where(hole, 0, image).astype(np.float32), hole, hole, ~hole, np.arange(10, 10 + len(hole)), 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +37,29 @@ def hole():
     return hole
 
 
-def test_where_the_model_explains_the_surroundings_nothing_is_added(fields, hole):
+def test_if_the_residual_is_zero_the_mean_is_the_generated_slices(fields, hole):
     generated = np.random.default_rng(1).uniform(0, 1, SHAPE).astype(np.float32)
-    result, _ = krige_residual(generated, slices_of(generated, hole), of(fields))
+    result, _ = krige(fields, generated, slices_of(generated, hole))
     np.testing.assert_allclose(result, generated, atol=1e-5)
 
 
-def test_what_the_brains_do_not_explain_alone_is_explained_by_a_latent_that_varies_in_place(fields, hole):
+def test_kriging_predicts_slices_of_a_latent_that_varies_in_space(fields, hole):
     z = gaussian_filter(np.random.default_rng(2).normal(size=(BRAINS, *SHAPE)), (0, 3, 3, 3))
     z = (z / z.std()).swapaxes(0, 1)
     truth = 0.5 + (z * fields).sum(axis=1)
     generated = np.full(SHAPE, 0.5, np.float32)
-    result, _ = krige_residual(generated, slices_of(truth, hole), of(fields))
-    error, before = (np.square(made - truth)[hole].mean() for made in (result, generated))
+    result, _ = krige(fields, generated, slices_of(truth, hole))
+    error, before = (np.square(slices - truth)[hole].mean() for slices in (result, generated))
     assert error < 0.5 * before
 
 
-def test_it_is_the_conditional_mean_of_the_gaussian_field(fields):
-    """Two pixels in the hole, against the inverse of the whole covariance."""
+def test_mean_and_deviation_are_those_of_the_gaussian_process(fields):
+    """Two pixels in the hole, compared with the inverse of the whole covariance matrix."""
     hole = np.zeros(SHAPE, bool)
     hole[4, 20, 20:22] = True
-    left = np.random.default_rng(3).normal(0, 0.1, SHAPE)
+    observed = np.random.default_rng(3).normal(0, 0.1, SHAPE)
     generated = np.zeros(SHAPE, np.float32)
-    slices = slices_of(left, hole)
+    slices = slices_of(observed, hole)
     known = (distance_transform_edt(~hole) <= RING) & ~hole
     places = np.argwhere(hole | known)
     values = np.array([fields[k][:, j, i] for k, j, i in places], dtype=float)
@@ -69,27 +70,27 @@ def test_it_is_the_conditional_mean_of_the_gaussian_field(fields):
     joint[~inside, ~inside] += NOISE**2
     precision = np.linalg.inv(joint)
     expected = -np.linalg.solve(
-        precision[np.ix_(inside, inside)], precision[np.ix_(inside, ~inside)] @ left[tuple(places[~inside].T)]
+        precision[np.ix_(inside, inside)], precision[np.ix_(inside, ~inside)] @ observed[tuple(places[~inside].T)]
     )
-    result, sd = krige_residual(generated, slices, of(fields))
+    result, deviation = krige(fields, generated, slices)
     np.testing.assert_allclose(result[hole], expected, atol=1e-4)
     variance = np.diag(np.linalg.inv(precision[np.ix_(inside, inside)]))
-    np.testing.assert_allclose(sd[hole], np.sqrt(variance), rtol=1e-3)
-    assert (sd[~hole] == 0).all()
+    np.testing.assert_allclose(deviation[hole], np.sqrt(variance), rtol=1e-3)
+    assert (deviation[~hole] == 0).all()
 
 
-def test_near_the_hole_known_pixels_show_the_scan_and_farther_ones_what_was_generated(fields, hole):
+def test_the_result_is_the_scan_in_the_ring_and_the_generated_slices_beyond_it(fields, hole):
     random = np.random.default_rng(4)
     image, generated = random.uniform(0, 1, (2, *SHAPE)).astype(np.float32)
     slices = slices_of(image, hole)
-    result, _ = krige_residual(generated, slices, of(fields))
+    result, _ = krige(fields, generated, slices)
     distance = distance_transform_edt(~hole)
     ring, far = ~hole & (distance <= RING), distance > RING
     assert (result[ring] == image[ring]).all()
     assert (result[far] == generated[far]).all()
 
 
-def test_neither_what_lies_in_the_hole_nor_what_is_no_context_matters(fields, hole):
+def test_pixels_in_the_hole_and_pixels_outside_the_context_do_not_matter(fields, hole):
     random = np.random.default_rng(5)
     image, generated = random.uniform(0, 1, (2, *SHAPE)).astype(np.float32)
     slices = slices_of(image, hole)
@@ -97,92 +98,96 @@ def test_neither_what_lies_in_the_hole_nor_what_is_no_context_matters(fields, ho
     context[:, :14] = False
     slices = replace(slices, context=context)
     painted = replace(slices, image=np.where(context, slices.image, np.float32(77)))
-    first, second = (krige_residual(generated, given, of(fields))[0] for given in (slices, painted))
+    first, second = (krige(fields, generated, each)[0] for each in (slices, painted))
     np.testing.assert_array_equal(first, second)
 
 
-def test_what_is_unknown_close_to_the_hole_is_filled_as_well(fields, hole):
+def test_unknown_pixels_close_to_the_hole_are_filled_as_well(fields, hole):
     image = np.full(SHAPE, 0.7, np.float32)
     generated = np.full(SHAPE, 0.5, np.float32)
     unknown = hole.copy()
     unknown[:, 14:22, 25:30] = True
     slices = replace(slices_of(image, hole), unknown=unknown, context=~unknown)
-    result, _ = krige_residual(generated, slices, of(fields))
+    result, _ = krige(fields, generated, slices)
     added = (result != generated) & ~slices.context
     assert (added == unknown & (distance_transform_edt(~hole) <= MARGIN)).all()
 
 
-def test_of_many_known_pixels_some_do_and_they_are_the_same_every_time(fields, hole, monkeypatch):
+def test_of_many_known_pixels_a_sample_is_used_that_is_always_the_same(fields, hole, monkeypatch):
     image = gaussian_filter(np.random.default_rng(6).normal(size=SHAPE), 3).astype(np.float32)
     generated = np.zeros(SHAPE, np.float32)
     slices = slices_of(image, hole)
-    whole, _ = krige_residual(generated, slices, of(fields))
-    monkeypatch.setattr(residual, "MOST", 400)
-    some, again = (krige_residual(generated, slices, of(fields))[0] for _ in range(2))
+    whole, _ = krige(fields, generated, slices)
+    monkeypatch.setattr(residual, "MAXIMUM_KNOWN", 400)
+    some, again = (krige(fields, generated, slices)[0] for _ in range(2))
     np.testing.assert_array_equal(some, again)
     assert not np.array_equal(some, whole)
     assert np.abs(some - whole)[hole].mean() < 0.5 * np.abs(whole)[hole].mean()
 
 
-def test_a_hole_without_known_surroundings_keeps_what_was_generated(fields, hole):
+def test_a_hole_without_known_surroundings_keeps_the_generated_slices(fields, hole):
     generated = np.random.default_rng(7).uniform(0, 1, SHAPE).astype(np.float32)
     slices = replace(slices_of(generated, hole), context=np.zeros(SHAPE, bool), unknown=np.ones(SHAPE, bool))
-    np.testing.assert_array_equal(krige_residual(generated, slices, of(fields))[0], generated)
+    np.testing.assert_array_equal(krige(fields, generated, slices)[0], generated)
 
 
-def test_farther_in_than_the_surroundings_have_a_say_it_is_as_if_there_were_none(fields, monkeypatch):
-    """And what would be computed there, at any cost for a huge mask, is small."""
-    hole = np.zeros(SHAPE, bool)
+def test_far_from_all_known_pixels_mean_and_deviation_are_those_of_the_prior(fields, monkeypatch):
+    """The posterior would hardly differ there, and for a huge mask it would cost much."""
+    fields = fields[:3]
+    shape = len(fields), *SHAPE[1:]
+    hole = np.zeros(shape, bool)
     hole[:, 2:38, 2:42] = True
-    image = gaussian_filter(np.random.default_rng(9).normal(size=SHAPE), 2).astype(np.float32)
+    image = gaussian_filter(np.random.default_rng(9).normal(size=shape), 2).astype(np.float32)
     slices = slices_of(0.2 * image / image.std(), hole)
-    generated = np.zeros(SHAPE, np.float32)
-    mean, sd = krige_residual(generated, slices, of(fields))
+    generated = np.zeros(shape, np.float32)
+    mean, deviation = krige(fields, generated, slices)
     deep = distance_transform_edt(hole) > residual.FAR
     prior = np.sqrt(np.square(fields).sum(axis=1) + residual.DETAIL**2)
     assert deep.any()
     assert (mean[deep] == 0).all()
-    np.testing.assert_allclose(sd[deep], prior[deep], rtol=1e-5)
+    np.testing.assert_allclose(deviation[deep], prior[deep], rtol=1e-5)
     monkeypatch.setattr(residual, "FAR", np.inf)
-    whole, whole_sd = krige_residual(generated, slices, of(fields))
+    whole, whole_deviation = krige(fields, generated, slices)
     np.testing.assert_allclose(mean[hole & ~deep], whole[hole & ~deep], atol=1e-6)
     assert np.abs(whole[deep]).max() < 0.02 * np.abs(whole[hole]).max()
-    assert (sd[deep] / whole_sd[deep]).max() < 1.02
+    assert (deviation[deep] / whole_deviation[deep]).max() < 1.02
 
 
-def test_two_holes_far_apart_do_not_touch_each_other(fields):
+def test_two_holes_far_apart_do_not_influence_each_other(fields):
     one, both = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     one[2:4, 5:9, 5:9] = both[2:4, 5:9, 5:9] = both[5:8, 30:36, 30:36] = True
     image = gaussian_filter(np.random.default_rng(8).normal(size=SHAPE), 2).astype(np.float32)
     generated = np.zeros(SHAPE, np.float32)
-    alone, together = (krige_residual(generated, slices_of(image, hole), of(fields))[0] for hole in (one, both))
+    alone, together = (krige(fields, generated, slices_of(image, hole))[0] for hole in (one, both))
     np.testing.assert_array_equal(alone[one], together[one])
 
 
-def test_the_standard_deviation_is_that_of_the_errors(fields, hole):
-    """Of 40 drawn fields: the mean square of the error over the variance is 1."""
+def test_the_standard_deviation_is_that_of_the_errors(fields):
+    """For 40 random fields, the mean square of error over standard deviation is 1."""
+    hole = np.zeros(SHAPE, bool)
+    hole[4:6, 18:22, 20:24] = True
     ratios = []
     for seed in range(40):
         random = np.random.default_rng(seed)
         z = gaussian_filter(random.normal(size=(BRAINS, *SHAPE)), (0, REACH / 2**0.5, REACH / 2**0.5, REACH / 2**0.5))
         detail = gaussian_filter(random.normal(size=SHAPE), residual.DETAIL_REACH / 2**0.5)
         truth = ((z / z.std()).swapaxes(0, 1) * fields).sum(axis=1) + residual.DETAIL * detail / detail.std()
-        seen = truth + random.normal(0, NOISE, SHAPE)
-        mean, sd = krige_residual(np.zeros(SHAPE, np.float32), slices_of(seen, hole), of(fields))
-        ratios.append(np.square((mean - truth)[hole] / sd[hole]).mean())
+        image = truth + random.normal(0, NOISE, SHAPE)
+        mean, deviation = krige(fields, np.zeros(SHAPE, np.float32), slices_of(image, hole))
+        ratios.append(np.square((mean - truth)[hole] / deviation[hole]).mean())
     assert np.mean(ratios) == pytest.approx(1, abs=0.3)
 
 
-def test_it_is_surer_near_the_border_than_deep_in_the_hole(fields, hole):
+def test_the_deviation_is_smaller_near_the_border_than_deep_in_the_hole(fields, hole):
     image = np.zeros(SHAPE, np.float32)
-    _, sd = krige_residual(image, slices_of(image, hole), of(fields))
+    _, deviation = krige(fields, image, slices_of(image, hole))
     depth = distance_transform_edt(hole)
-    assert sd[hole & (depth == 1)].mean() < 0.8 * sd[depth == depth.max()].mean()
+    assert deviation[hole & (depth == 1)].mean() < 0.8 * deviation[depth == depth.max()].mean()
 
 
-def test_without_known_surroundings_it_is_as_unsure_as_the_models_brains_are_different(fields, hole):
+def test_without_known_surroundings_the_deviation_is_that_of_the_prior(fields, hole):
     generated = np.zeros(SHAPE, np.float32)
     slices = replace(slices_of(generated, hole), context=np.zeros(SHAPE, bool), unknown=np.ones(SHAPE, bool))
-    _, sd = krige_residual(generated, slices, of(fields))
+    _, deviation = krige(fields, generated, slices)
     prior = np.sqrt(np.square(fields).sum(axis=1) + residual.DETAIL**2)
-    np.testing.assert_allclose(sd[hole], prior[hole], rtol=1e-5)
+    np.testing.assert_allclose(deviation[hole], prior[hole], rtol=1e-5)

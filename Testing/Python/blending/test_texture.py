@@ -1,4 +1,4 @@
-"""The scan's noise is measured, and the fill gets as much; edges are sharpen where the hole is deep."""
+"""The scan's noise is measured, and the fill gets as much; edges are sharpened where the hole is deep."""
 
 import numpy as np
 import pytest

@@ -1,24 +1,27 @@
 """The benchmark: its holes, its tables, one tiny run of the command, and the study's procedure beside it."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from MedInpaintLib.blending.poisson import poisson_blend
 from MedInpaintLib.command.main import main
 from MedInpaintLib.evaluation import benchmark
-from MedInpaintLib.evaluation.fills.reference import blended, searched
+from MedInpaintLib.evaluation.fills.reference import blend_slice, search_slice
+from MedInpaintLib.evaluation.tables import benchmark as tables
+from MedInpaintLib.volumes.read import read_image
+from MedInpaintLib.volumes.write import write_image
 
-SECONDS = dict.fromkeys(benchmark.STAGES, 2.0)
+SECONDS = dict.fromkeys(tables.STAGES, 2.0)
 
 
 def case(hole=4, **changes):
     return {
-        "model": "vae3", "device": "cpu", "hole": hole, "slices": hole, "seconds": SECONDS, "slices_a_second": 2.0,
-        "steps_a_second": 80.0, "core_seconds": 3.0, "peak_mib": 700.0, "psnr": 27.5, **changes,
+        "model": "vae3", "device": "cpu", "hole": hole, "slices": hole, "seconds": SECONDS, "slices_per_second": 2.0,
+        "steps_per_second": 80.0, "core_seconds": 3.0, "peak_mib": 700.0, "psnr": 27.5, **changes,
     }  # fmt: skip
 
 
@@ -37,7 +40,7 @@ class Plane(torch.nn.Module):
 def test_the_references_search_reaches_the_least_loss():
     weight = torch.zeros(4, 6)
     weight[0, :3] = 0.1  # 0.3 |z - 2| + 0.5 z^2 is least at z = 0.3
-    found = searched(Plane(), torch.full((4, 6), 2.0), weight, torch.zeros(1), torch.tensor([[-1.0, 1.0]]), 1500)
+    found = search_slice(Plane(), torch.full((4, 6), 2.0), weight, torch.zeros(1), torch.tensor([[-1.0, 1.0]]), 400)
     assert found.shape == (4, 6)
     assert found.numpy() == pytest.approx(0.3, abs=1e-2)
 
@@ -47,7 +50,7 @@ def test_the_references_blending_reaches_poissons_solution():
     known, source = random.random((2, 12, 12)).astype(np.float32)
     hole = np.zeros((12, 12), bool)
     hole[3:9, 0:7] = True  # at the slice's edge, too
-    filled = blended(*map(torch.from_numpy, (known, source, hole, np.zeros_like(hole))), 3000).numpy()
+    filled = blend_slice(*map(torch.from_numpy, (known, source, hole, np.zeros_like(hole))), 300).numpy()
     wanted = poisson_blend(known[None], source[None], hole[None], (1, 1, 1))
     assert filled[hole] == pytest.approx(wanted, abs=2e-3)
     assert np.array_equal(filled[~hole], known[~hole])
@@ -58,17 +61,17 @@ def test_where_the_generated_slice_has_the_scans_gradients_the_reference_restore
     hole, unknown = torch.zeros(8, 10, dtype=torch.bool), torch.zeros(8, 10, dtype=torch.bool)
     hole[2:6, 3:7], unknown[2:6, 7] = True, True
     known = truth.masked_fill(hole | unknown, 0)  # what is unknown beside the hole has no say
-    filled = blended(known, truth + 0.3, hole, unknown, 3000)
+    filled = blend_slice(known, truth + 0.3, hole, unknown, 300)
     assert filled[hole].numpy() == pytest.approx(truth[hole].numpy(), abs=1e-3)
 
 
 def test_the_tables_show_the_measurements_and_how_many_times_less_is_needed_now():
-    heading, row = benchmark.rows([case(peak_mib=None)])
+    heading, row = tables.case_rows([case(peak_mib=None)])
     assert len(heading) == len(row)
     assert row[:3] == ("vae3 (default)", "cpu", 4)
     assert row[heading.index("peak (MiB)")] == ""
     now = case(seconds={**SECONDS, "all": 1.0}, peak_mib=350.0, psnr=28.0)
-    heading, row = benchmark.against([case(), case(hole=16)], [now, case(hole=1)])
+    heading, row = tables.change_rows([case(), case(hole=16)], [now, case(hole=1)])
     shown = dict(zip(heading, row, strict=True))
     assert shown["all (s)"] == "2.0 -> 1.0 (2.00x)"
     assert shown["aligning (s)"] == "2.0 -> 2.0 (1.00x)"
@@ -78,10 +81,11 @@ def test_the_tables_show_the_measurements_and_how_many_times_less_is_needed_now(
 
 def test_the_table_of_the_reference_shows_both_ratios():
     entry = {
-        "model": "gan3", "device": "cpu", "slices": 1, "reference": {"seconds_a_slice": 60.0, "psnr": 21.0},
-        "product": {"seconds_a_slice": {"all": 12.0, "core": 3.0}, "psnr": 28.0}, "times_all": 5.0, "times_core": 20.0,
+        "model": "gan3", "device": "cpu", "slices": 1, "reference": {"seconds_per_slice": 60.0, "psnr": 21.0},
+        "product": {"seconds_per_slice": {"all": 12.0, "core": 3.0}, "psnr": 28.0},
+        "times_all": 5.0, "times_core": 20.0,
     }  # fmt: skip
-    heading, study, every, core = benchmark.reference_rows([entry])
+    heading, study, every, core = tables.reference_rows([entry])
     assert len(heading) == len(study)
     assert every[-3:] == ("12.00", "5.0", "28.0")
     assert core[-3:] == ("3.00", "20.0", "28.0")
@@ -106,23 +110,28 @@ def test_wrong_usage_ends_before_anything_is_measured(options, said, capsys, mon
 
 def test_a_run_that_fails_says_why():
     with pytest.raises(benchmark.InputError, match=r"A measured run failed: 'no\.nii' does not exist"):
-        benchmark._timed([sys.executable, "-m", "MedInpaintLib", "run", "no.nii", "no.nii", "out.nii"])
+        benchmark._run_timed([sys.executable, "-m", "MedInpaintLib", "run", "no.nii", "no.nii", "out.nii"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
 def test_what_the_benchmark_itself_holds_is_not_counted_as_a_runs_memory():
     held = np.ones(30_000_000)  # 229 MiB
-    *_, peak = benchmark._timed([sys.executable, "-c", "pass"])
+    *_, peak = benchmark._run_timed([sys.executable, "-c", "pass"])
     assert held.all()
     assert 1 < peak < 100
 
 
-def test_the_command_measures_a_hole_of_one_slice_and_compares_with_earlier_measurements(tmp_path):
+def test_the_command_measures_a_hole_of_one_slice_and_compares_with_earlier_measurements(
+    samples, tmp_path, monkeypatch, capsys
+):
+    scan = sitk.Cast(read_image(samples / "MSPatient26_T1.nii.gz"), sitk.sitkFloat32)
+    write_image(sitk.BinShrink(scan, [2, 2, 1]), tmp_path / "scan.nii")  # as thin as the slices of the model
+    monkeypatch.setattr(benchmark, "SAMPLE", tmp_path / "scan.nii")
     output, earlier = tmp_path / "now.json", tmp_path / "earlier.json"
     earlier.write_text(json.dumps({"cases": [case(hole=1)]}), encoding="utf-8")
-    command = [sys.executable, "-m", "MedInpaintLib", "benchmark", "--models", "vae3", "--device", "cpu"]
-    command += ["--holes", "1", "--reference-slices", "0", "--against", str(earlier), "--output", str(output)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = ["--models", "vae3", "--device", "cpu", "--holes", "1", "--reference-slices", "0"]
+    assert main(["benchmark", *options, "--against", str(earlier), "--output", str(output)]) == 0
+    said = capsys.readouterr().out
     assert "vae3 (default)" in said
     assert " -> " in said
     text = output.read_text(encoding="utf-8")

@@ -10,19 +10,13 @@ import SimpleITK as sitk
 from brains import SHAPE, SPACING, six_brains, tuning_scan
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation import compare
-from MedInpaintLib.evaluation.fills import fills
-from MedInpaintLib.evaluation.holes.cases import (
-    Hole,
-    Lesions,
-    cut_hole,
-    draw_hole,
-    read_lesions,
-    read_subject,
-    scan_to_scan,
-)
+from MedInpaintLib.evaluation.fills import models
+from MedInpaintLib.evaluation.fills.baselines import baselines as all_baselines
+from MedInpaintLib.evaluation.holes.cases import Hole, cut_hole, draw_hole
+from MedInpaintLib.evaluation.holes.lesions import Lesions, read_lesions, scan_to_scan
+from MedInpaintLib.evaluation.holes.subjects import read_subject
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.evaluation.tables.rows import read_rows
-from MedInpaintLib.search import latent
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.template import Template
@@ -55,7 +49,7 @@ def hole(subject):
 
 @pytest.fixture(scope="module")
 def baselines(data):
-    return fills.baselines(data)
+    return all_baselines(data)
 
 
 @pytest.fixture
@@ -196,7 +190,7 @@ def table_without_times(folder):
 
 
 def test_an_interrupted_run_goes_on_and_makes_the_same_table(data, scan_file, baselines, tmp_path):
-    plan = {scan_file: [("ellipsoid8", 0), ("ellipsoid8", 1)]}
+    plan = {scan_file: [("ellipsoid8", 0), ("square25", 0)]}
     called = []
 
     def counted(name, fail_at=0):
@@ -212,7 +206,7 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_table(data, scan_file, ba
         called.clear()
         folder.mkdir(exist_ok=True)
         given = {name: counted(name, fail_at) for name in ("harmonic", "mean")}
-        compare.compare(plan, {"ellipsoid8": given}, data.template, None, 0, folder)
+        compare.compare(plan, {"ellipsoid8": given, "square25": given}, data.template, None, 0, folder)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", fail_at=4)
@@ -222,7 +216,7 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_table(data, scan_file, ba
     run(tmp_path / "b")
     assert called == ["harmonic", "mean"] * 2
     assert table_without_times(tmp_path / "a") == table_without_times(tmp_path / "b")
-    pictures = [(tmp_path / f / "pictures" / "group_sub-5_T1w_ellipsoid8_1.png").read_bytes() for f in "ab"]
+    pictures = [(tmp_path / f / "pictures" / "group_sub-5_T1w_square25_0.png").read_bytes() for f in "ab"]
     assert pictures[0] == pictures[1]
     run(tmp_path / "a")
     assert called == []
@@ -285,7 +279,7 @@ def test_a_model_of_another_space_is_refused(data, tmp_path):
     other = Template(data.template.image[:-2], data.template.brain)
     model = SimpleNamespace(name="other", folder=tmp_path, template=lambda: other)
     with pytest.raises(InputError, match="trained on other slices"):
-        fills.model_fills([model], data.template, Settings())
+        models.model_fills([model], data.template, Settings())
 
 
 @pytest.fixture
@@ -293,19 +287,19 @@ def searched(data, tmp_path, monkeypatch):
     """A model whose search finds the mean brain; its fills, those of its ablations, and the settings of each search."""
     settings = []
 
-    def search(network, slices, count, given, progress):
+    def generate(network, slices, count, given, progress):
         settings.append(given)
         return SimpleNamespace(slices=data.brains(tuning=False).mean(axis=0)[slices.heights])
 
-    monkeypatch.setattr(latent, "search", search)
+    monkeypatch.setattr(models, "generate", generate)
     model = SimpleNamespace(name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda device: None)
-    return *fills.model_fills([model], data.template, Settings()), settings
+    return *models.model_fills([model], data.template, Settings()), settings
 
 
 def test_a_model_is_searched_without_prior_and_weighting_and_once_for_all_blendings(searched, case):
     full, ablated, settings = searched
     made = {name: fill(case) for name, fill in (full | ablated).items()}
-    assert list(made) == ["vae3", *(f"vae3 {ablation}" for ablation in fills.ABLATIONS)]
+    assert list(made) == ["vae3", *(f"vae3 {ablation}" for ablation in models.ABLATIONS)]
     lacking = [(one.prior, one.weighting, one.residual).count(False) for one in settings]
     assert lacking == [0, 1, 1, 1]
     assert np.abs(made["vae3"] - made["vae3 no blending"]).mean() > 1
@@ -322,7 +316,7 @@ def test_what_a_search_found_is_not_taken_for_another_case(searched, case):
 def test_two_models_of_one_name_are_refused(data, searched, tmp_path):
     model = SimpleNamespace(name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda device: None)
     with pytest.raises(InputError, match="Two models are called 'vae3'"):
-        fills.model_fills([model, model], data.template, Settings())
+        models.model_fills([model, model], data.template, Settings())
 
 
 def test_ablations_are_run_in_squares_unless_other_holes_are_named(options, searched, monkeypatch, data):

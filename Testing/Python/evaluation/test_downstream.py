@@ -230,7 +230,7 @@ def test_every_version_differs_from_the_scan_in_the_lesions_alone(lesions, monke
     monkeypatch.setattr(downstream, "GROWTH", 2.0)
     made = versions(scan, lesions, Settings())
     original = sitk.GetArrayFromImage(scan)
-    enlarge = ", lesions enlarge by 2 mm"
+    enlarge = ", lesions enlarged by 2 mm"
     assert list(made) == [UNFILLED, "MedInpaint", "harmonic", "MedInpaint" + enlarge, "harmonic" + enlarge]
     assert grown_by == [0, 2]
     for name in (UNFILLED, "MedInpaint", "harmonic"):

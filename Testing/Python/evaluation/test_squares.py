@@ -8,9 +8,10 @@ import SimpleITK as sitk
 from brains import SHAPE, six_brains, tuning_scan
 from MedInpaintLib.blending.poisson import harmonic_fill
 from MedInpaintLib.errors import InputError
-from MedInpaintLib.evaluation.fills import fills
-from MedInpaintLib.evaluation.holes.cases import read_subject
+from MedInpaintLib.evaluation.fills.baselines import baselines, harmonic
+from MedInpaintLib.evaluation.fills.models import latent_fill
 from MedInpaintLib.evaluation.holes.squares import cut_square
+from MedInpaintLib.evaluation.holes.subjects import read_subject
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.volumes.image import like
@@ -81,14 +82,14 @@ def test_the_harmonic_fill_of_a_square_is_two_dimensional(square):
     truth = sitk.GetArrayFromImage(part.scan)
     stacked, holes = np.repeat(truth, 2, axis=0), np.repeat(hole.voxels, 2, axis=0)
     holes[1] = False  # a neighbour with the truth in it would help
-    assert np.abs(harmonic_fill(stacked, holes, (1.5, 4, 4)) - fills.harmonic(case)).max() > 0.01
+    assert np.abs(harmonic_fill(stacked, holes, (1.5, 4, 4)) - harmonic(case)).max() > 0.01
     far_apart = harmonic_fill(stacked, holes, (1e6, 4, 4))
-    assert fills.harmonic(case) == pytest.approx(far_apart, abs=1e-4)
+    assert harmonic(case) == pytest.approx(far_apart, abs=1e-4)
 
 
 def test_psnr_of_the_whole_slice_follows_from_that_of_the_square(square):
     part, hole, case = square
-    row, _ = measure_fill(part, hole, case, "harmonic", fills.harmonic, 0.0)
+    row, _ = measure_fill(part, hole, case, "harmonic", harmonic, 0.0)
     pixels = SHAPE[1] * SHAPE[2]
     assert row.slice_psnr == pytest.approx(row.psnr + 10 * np.log10(pixels / hole.voxels.sum()))
 
@@ -98,14 +99,14 @@ def test_what_is_blended_into_a_square_is_what_was_made_where_it_is_right(square
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
     for blending in ("matern", "3d", "2d", "none"):
-        fill = fills.latent_fill(lambda case, settings: truth, Settings(blending=blending, texture=False))
+        fill = latent_fill(lambda case, settings: truth, Settings(blending=blending, texture=False))
         assert fill(case) == pytest.approx(truth[hole.voxels], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["harmonic", "biharmonic", "telea", "mean", "linear"])
 def test_every_baseline_fills_a_square_and_changes_nothing_else(square, name):
     part, hole, case = square
-    row, voxels = measure_fill(part, hole, case, name, fills.baselines(six_brains())[name], 0.0)
+    row, voxels = measure_fill(part, hole, case, name, baselines(six_brains())[name], 0.0)
     assert (row.changed_outside, row.same_geometry, row.same_type) == (0, 1, 1)
     assert np.isfinite(voxels).all()
     assert row.psnr > 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MODULE = ROOT / "MedInpaint"
 ICONS = MODULE / "Resources" / "Icons"
 NOT_SHIPPED = {"CMakeLists.txt", "pyproject.toml"}
@@ -62,8 +62,9 @@ def png_size(path):
 
 
 def catalog_entry():
-    """The entry for the extensions catalog that the README shows."""
-    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """The entry for the extensions catalog that the documents show."""
+    document = ROOT / "Resources" / "Documentation" / "developers.md"
+    blocks = re.findall(r"```json\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
     entries = [json.loads(block) for block in blocks if "scm_url" in block]
     assert len(entries) == 1
     return entries[0]
@@ -171,14 +172,16 @@ def test_every_sample_has_a_small_thumbnail_of_the_right_shape():
         assert (ICONS / f"{sample}.png").stat().st_size < 60_000
 
 
-def test_the_test_that_ctest_runs_is_the_modules_test_class():
-    text = cmake(ROOT / "Testing")
-    scripts = re.findall(r"slicer_add_python_unittest\(SCRIPT (\S+)\)", text)
+def test_ctest_finds_the_test_class_in_the_modules_file():
+    scripts = re.findall(r"slicer_add_python_unittest\(SCRIPT (\S+)\)", cmake(ROOT / "Testing"))
     assert len(scripts) == 1
     script = Path(scripts[0].replace("${MedInpaint_SOURCE_DIR}", str(ROOT)))
     assert script == MODULE / "MedInpaint.py"
-    classes = {node.name: node for node in ast.parse(script.read_text(encoding="utf-8")).body if hasattr(node, "bases")}
-    tests = classes[f"{script.stem}Test"]
+    name = f"{script.stem}Test"
+    imports = [node for node in ast.parse(script.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    (home,) = (node.module for node in imports if name in [alias.name for alias in node.names])
+    source = (MODULE / home.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+    (tests,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == name)
     assert [base.id for base in tests.bases] == ["ScriptedLoadableModuleTest"]
     assert [node for node in tests.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
 
@@ -187,7 +190,7 @@ def test_the_extension_depends_on_pytorch_alone():
     assert metadata("DEPENDS").split() == ["PyTorch"]
 
 
-def test_the_catalog_entry_in_the_readme_has_the_fields_that_the_catalog_wants():
+def test_the_documented_catalog_entry_has_the_fields_that_the_catalog_wants():
     entry = catalog_entry()
     assert {"$schema", "category", "scm_url"} <= set(entry) <= CATALOG_FIELDS
     assert re.fullmatch(r"https://.+/slicer-extension-catalog-entry-schema-v\d+\.\d+\.\d+\.json#", entry["$schema"])
@@ -195,7 +198,7 @@ def test_the_catalog_entry_in_the_readme_has_the_fields_that_the_catalog_wants()
     assert entry["tier"] in range(1, 6)
 
 
-def test_the_catalog_entry_in_the_readme_says_what_the_cmake_file_says():
+def test_the_documented_catalog_entry_says_what_the_cmake_file_says():
     entry = catalog_entry()
     assert entry["category"] == metadata("CATEGORY")
     assert entry["build_dependencies"] == metadata("DEPENDS").split()

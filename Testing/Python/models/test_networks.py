@@ -1,4 +1,4 @@
-"""The parts of a VAE and a GAN: shapes, what the encoder may see, and a linear path that is linear."""
+"""The parts of a VAE and a GAN: shapes, the encoder's input, and the linear path."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from synthetic import linear_path_of
 SIZE = (48, 32)
 HEIGHTS, BRAINS = 11, 3
 LATENT = 2 * BRAINS
-HELD = linear_path_of(HEIGHTS, BRAINS, SIZE)
+LINEAR = linear_path_of(HEIGHTS, BRAINS, SIZE)
 
 
 def with_weights(network):
-    """None of the weights is zero, as after a training."""
+    """No weight is zero, as after a training."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -26,18 +26,18 @@ def with_weights(network):
 @pytest.fixture(params=[3, 7], ids="kernel {}".format)
 def network(request):
     torch.manual_seed(0)
-    return with_weights(VAE(*HELD, request.param))
+    return with_weights(VAE(*LINEAR, request.param))
 
 
 @pytest.fixture(params=[3, 7], ids="kernel {}".format)
 def gan(request):
     torch.manual_seed(0)
-    return with_weights(GAN(*HELD, request.param))
+    return with_weights(GAN(*LINEAR, request.param))
 
 
 @pytest.fixture
 def path():
-    return LinearPath(*HELD)
+    return LinearPath(*LINEAR)
 
 
 def inputs(n, seed=2):
@@ -56,14 +56,14 @@ def test_a_slice_becomes_a_latent_and_a_latent_a_slice(network, n):
     assert network.decoder(mean, height).shape == image.shape
 
 
-def test_the_encoder_never_sees_what_stands_in_the_hole(network):
+def test_the_encoder_ignores_the_content_of_the_hole(network):
     image, hole, height = inputs(3)
     painted = torch.where(hole > 0, 1000 * torch.rand_like(image), image)
     for clean, other in zip(network.encoder(image, hole, height), network.encoder(painted, hole, height), strict=True):
         assert torch.equal(clean, other)
 
 
-def test_the_encoder_tells_a_hole_from_black_tissue(network):
+def test_the_encoder_distinguishes_a_hole_from_black_tissue(network):
     image, hole, height = inputs(3)
     black = image * (1 - hole)
     assert not torch.allclose(network.encoder(black, hole, height)[0], network.encoder(black, 0 * hole, height)[0])
@@ -75,7 +75,7 @@ def test_the_encoder_looks_at_the_known_pixels(network):
     assert not torch.allclose(network.encoder(image, hole, height)[0], network.encoder(other, hole, height)[0])
 
 
-def test_encoder_and_decoder_are_told_the_height(network):
+def test_encoder_and_decoder_depend_on_the_height(network):
     image, hole, _ = inputs(2)
     image[1] = image[0]
     height = torch.tensor([0.2, 0.7])
@@ -83,26 +83,26 @@ def test_encoder_and_decoder_are_told_the_height(network):
     assert (mean[0] - mean[1]).abs().max() > 1e-4
     z = torch.ones(2, LATENT)
     detail = network.decoder(z, height) - network.decoder.linear(z, height)
-    assert (detail[0] - detail[1]).abs().max() > 1e-4  # not by way of the linear path alone
+    assert (detail[0] - detail[1]).abs().max() > 1e-4  # not only through the linear path
 
 
-def test_slices_of_a_batch_do_not_touch_each_other(network):
+def test_slices_of_a_batch_do_not_influence_each_other(network):
     image, hole, height = inputs(3)
     together, _ = network.encoder(image, hole, height)
     alone = torch.cat([network.encoder(image[i : i + 1], hole[i : i + 1], height[i : i + 1])[0] for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_a_log_variance_stays_where_its_exponential_is_harmless(network):
+def test_the_log_variance_is_bounded(network):
     image, hole, height = inputs(2)
     _, log_variance = network.encoder(1e6 * image, hole, height)
     assert log_variance.min() >= -10
     assert log_variance.max() <= 3
 
 
-def test_the_refinement_sees_nothing_of_the_latent_but_the_linear_paths_slice(network):
+def test_the_refinement_depends_on_the_latent_only_through_the_slice_of_the_linear_path(network):
     height = torch.tensor([0.3])
-    network.decoder.linear.differences[:, -1] = network.decoder.linear.differences[:, 0]  # two brains that are alike
+    network.decoder.linear.differences[:, -1] = network.decoder.linear.differences[:, 0]  # two equal brains
     z = torch.randn(1, LATENT)
     other = z.clone()
     other[:, 0] += 1
@@ -112,26 +112,26 @@ def test_the_refinement_sees_nothing_of_the_latent_but_the_linear_paths_slice(ne
 
 def test_an_untrained_decoder_is_its_linear_path_alone():
     torch.manual_seed(0)
-    decoder = VAE(*HELD, 3).decoder.requires_grad_(False)
+    decoder = VAE(*LINEAR, 3).decoder.requires_grad_(False)
     z, height = torch.randn(3, LATENT), torch.tensor([0.0, 0.4, 1.0])
     assert torch.equal(decoder(z, height), decoder.linear(z, height))
 
 
 def test_the_linear_path_is_the_mean_plus_the_brains_and_their_mirror_images(path):
-    mean, differences = (held[4].numpy().astype(float) for held in HELD)
+    mean, differences = (part[4].numpy().astype(float) for part in LINEAR)
     z = np.random.default_rng(5).normal(size=LATENT).astype(np.float32)
     expected = mean / MEAN_LEVELS
     for k in range(BRAINS):
         change = differences[k] / DIFFERENCE_LEVELS / LATENT**0.5
         expected = expected + z[k] * change + z[BRAINS + k] * change[:, ::-1]
-    made = path(torch.from_numpy(z)[None], torch.tensor([0.4]))
-    np.testing.assert_allclose(made[0, 0].numpy(), expected, atol=1e-5)
+    slices = path(torch.from_numpy(z)[None], torch.tensor([0.4]))
+    np.testing.assert_allclose(slices[0, 0].numpy(), expected, atol=1e-5)
 
 
 def test_its_components_are_what_a_unit_of_each_latent_changes(path):
     height = torch.full((LATENT,), 0.6)
     changed = path(torch.eye(LATENT), height) - path(torch.zeros(LATENT, LATENT), height)
-    torch.testing.assert_close(path.components(path.held(height[:1])[1])[0], changed[:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(path.components(path.at_height(height[:1])[1])[0], changed[:, 0], atol=1e-5, rtol=0)
 
 
 def test_a_mirrored_brain_has_the_mirrored_latent(path):
@@ -152,7 +152,7 @@ def test_a_vaes_prior_is_the_squared_length_of_u(network):
     assert network.prior_loss(u, 0 * u, torch.zeros(3)).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_gans_prior_is_the_logarithm_of_the_share_it_takes_for_false(gan):
+def test_a_gans_prior_is_the_logarithm_of_the_probability_of_being_generated(gan):
     z, height = torch.randn(3, LATENT), torch.tensor([0.1, 0.5, 0.9])
     probability = torch.sigmoid(gan.discriminator(gan.decoder(z, height), height))
     assert ((probability > 0) & (probability < 1)).all()
@@ -160,7 +160,7 @@ def test_a_gans_prior_is_the_logarithm_of_the_share_it_takes_for_false(gan):
     torch.testing.assert_close(gan.prior_loss(0 * z, z, height), torch.log(1 - probability))
 
 
-def test_the_discriminator_is_told_the_height(gan):
+def test_the_discriminator_depends_on_the_height(gan):
     image = torch.rand(1, 1, *SIZE).expand(2, -1, -1, -1)
     low, high = gan.discriminator(image, torch.tensor([0.2, 0.7]))
     assert abs(low - high) > 1e-4
@@ -176,7 +176,7 @@ def test_a_gan_starts_from_the_prior_and_a_vae_from_its_encoder_first(network, g
     torch.testing.assert_close(starts[2], mean + (log_variance / 2).exp() * noise[2])
 
 
-def test_height_features_tell_neighbouring_slices_apart():
+def test_height_features_differ_between_neighbouring_slices():
     features = height_features(torch.linspace(0, 1, 104))
     assert features.shape == (104, 16)
     torch.testing.assert_close(features[:, :8] ** 2 + features[:, 8:] ** 2, torch.ones(104, 8))

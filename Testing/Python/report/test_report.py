@@ -1,4 +1,4 @@
-"""What a report says of a case whose measures are known, and what its picture shows."""
+"""The report of a case with known measures, and the picture of a run."""
 
 import dataclasses
 import json
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedInpaintLib import __version__
-from MedInpaintLib.pipeline import Result
 from MedInpaintLib.report.figure import draw_figure
 from MedInpaintLib.report.measures import seam
 from MedInpaintLib.report.run import run_report
@@ -28,7 +27,7 @@ MODEL = SimpleNamespace(name="mine", card={"kind": "vae", "sha256": {"weights.pt
 
 @pytest.fixture
 def case():
-    """100 in the brain, 500 round it, and two lesions of 28 and 8 voxels of which one touches itself by an edge."""
+    """100 in the brain, 500 around it; lesions of 28 and 8 voxels, the first with parts that share only an edge."""
     values = np.full(SHAPE, 500, np.float32)
     brain = np.zeros(SHAPE, bool)
     brain[2:-2, 2:-2, 2:-2] = True
@@ -39,7 +38,7 @@ def case():
     hole[14:16, 14:16, 20:22] = True
     values[hole] = 7
     touched = np.zeros((8, 4, 4), bool)
-    touched[1:7] = True  # of eight slices that are searched
+    touched[1:7] = True  # the search has eight slices
     slices = Slices(touched.astype("f4"), touched, touched, ~touched, np.arange(8), 133.0)
     alignment = Alignment(sitk.AffineTransform(3), brain, 0.91, True)
     return Case(volume(values, spacing=SPACING), values, hole, None, alignment, slices)
@@ -48,17 +47,17 @@ def case():
 GENERATED = SimpleNamespace(losses=np.array([1.0, 2.0, 6.0]), gain=1.1, offset=-0.02, iterations=40)
 
 
-def report_on(case, filled=100.0, generated=GENERATED, sd=None):
+def report_on(case, filled=100.0, generated=GENERATED, deviation=None):
     values = np.broadcast_to(filled, np.count_nonzero(case.hole)).astype(float)
     seconds = {"aligning": 1.25, "blending": 2}
-    return run_report(case, generated, values, sd, MODEL, Settings(seed=3), "cpu", seconds)
+    return run_report(case, generated, values, deviation, MODEL, Settings(seed=3), "cpu", seconds)
 
 
 def test_the_lesions_are_measured_in_millilitres_and_counted_by_any_contact(case):
     assert report_on(case)["lesion"] == {"volume_ml": 36 * 3 / 1000, "count": 2, "outside_brain": 0}
 
 
-def test_each_lesion_is_measured_by_itself_the_largest_first(case):
+def test_each_lesion_is_measured_separately_and_the_largest_is_first(case):
     case.values[:] = 10 * np.arange(SHAPE[2])  # along x, 10 a millimetre
     small = case.hole.copy()
     small[:12] = False
@@ -80,12 +79,12 @@ def with_hole(case, *boxes, **alignment):
 
 
 def test_a_lesions_uncertainty_is_the_mean_of_its_voxels(case):
-    sd = np.where(np.arange(SHAPE[0])[:, None, None] < 12, 5.0, 8.0) * case.hole
-    assert [lesion["uncertainty"] for lesion in report_on(case, sd=sd)["lesions"]] == [5, 8]
+    deviation = np.where(np.arange(SHAPE[0])[:, None, None] < 12, 5.0, 8.0) * case.hole
+    assert [lesion["uncertainty"] for lesion in report_on(case, deviation=deviation)["lesions"]] == [5, 8]
     assert [lesion["uncertainty"] for lesion in report_on(case)["lesions"]] == [None, None]
 
 
-def test_a_hollow_lesion_is_pointed_to_by_its_voxel_nearest_in_millimetres_to_its_hollow(case):
+def test_the_position_of_a_hollow_lesion_is_its_voxel_nearest_in_millimetres_to_its_centroid(case):
     case = with_hole(case, np.s_[8:13, 9:14, 10:15])
     brain = case.hole.copy()
     case.hole[9:12, 10:13, 11:14] = False
@@ -96,7 +95,7 @@ def test_a_hollow_lesion_is_pointed_to_by_its_voxel_nearest_in_millimetres_to_it
     assert lesion["ring"] == 60  # the hollow is known
 
 
-def test_a_lesion_does_not_count_as_known_tissue_of_another_near_it(case):
+def test_a_lesion_does_not_count_as_known_tissue_of_another_lesion(case):
     case = with_hole(case, np.s_[9:12, 9:12, 8:13], np.s_[9:12, 9:12, 15:18])
     case.values[:] = 100
     near, far = report_on(case, np.where(np.argwhere(case.hole)[:, 2] < 14, 100, 900))["lesions"]
@@ -110,7 +109,7 @@ def test_a_lesion_outside_the_brain_has_no_ring_and_no_seam(case):
     assert lesions[1]["index"] == [SHAPE[2] - 2, 0, 0]
 
 
-def test_lesions_at_the_volumes_borders_are_measured_on_what_there_is(case):
+def test_lesions_at_the_borders_of_the_volume_are_measured(case):
     case = with_hole(case, np.s_[:3, :3, :3], np.s_[-1:, -1:, -1:], brain=np.ones(SHAPE, bool))
     case.values[:] = 100
     first, last = report_on(case)["lesions"]
@@ -120,14 +119,14 @@ def test_lesions_at_the_volumes_borders_are_measured_on_what_there_is(case):
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_a_lesions_position_is_that_of_its_voxel_on_any_grid(case, name):
+def test_the_position_of_a_lesion_is_that_of_its_voxel_on_any_grid(case, name):
     scan = volume(case.values, GEOMETRIES[name], SPACING)
     for lesion in report_on(dataclasses.replace(case, scan=scan))["lesions"]:
         expected = affine(scan) @ [*lesion["index"], 1]
         np.testing.assert_allclose(lesion["position_mm"], expected[:3], rtol=1e-5)
 
 
-def test_lesions_are_measured_in_their_surroundings_as_in_the_whole_scan(case):
+def test_measuring_in_a_box_around_a_lesion_gives_the_values_of_the_whole_scan(case):
     random = np.random.default_rng(0)
     case.values[:] = random.normal(100, 5, SHAPE)
     case.hole[:] = random.random(SHAPE) > 0.995
@@ -139,15 +138,15 @@ def test_lesions_are_measured_in_their_surroundings_as_in_the_whole_scan(case):
     lesions = report_on(dataclasses.replace(case, scan=scan), result[case.hole])["lesions"]
     assert len(lesions) == count > 20
     for lesion in lesions:
-        own = numbers == numbers[tuple(lesion["index"][::-1])]
-        known = brain & (own | ~case.hole)
-        assert own[tuple(lesion["index"][::-1])]
-        around, jump = result[ring(own, spacing, 3.0) & known], seam(result, own, spacing, known)
+        this = numbers == numbers[tuple(lesion["index"][::-1])]
+        known = brain & (this | ~case.hole)
+        assert this[tuple(lesion["index"][::-1])]
+        around, jump = result[ring(this, spacing, 3.0) & known], seam(result, this, spacing, known)
         assert lesion["ring"] == (pytest.approx(around.mean(), rel=1e-5) if around.size else None)
         assert lesion["seam"] == (pytest.approx(jump, rel=1e-5) if np.isfinite(jump) else None)
 
 
-def test_the_search_the_alignment_and_the_times_are_passed_on(case):
+def test_the_report_has_the_search_the_alignment_and_the_times(case):
     report = report_on(case)
     assert report["slices"] == 6
     assert report["search"] == {
@@ -162,7 +161,7 @@ def test_the_search_the_alignment_and_the_times_are_passed_on(case):
     assert all(report["versions"].values())
 
 
-def test_intensities_are_those_of_the_known_brain_and_of_the_fill(case):
+def test_the_report_has_the_intensities_of_the_known_brain_and_of_the_fill(case):
     intensities = report_on(case, filled=np.arange(36))["intensities"]
     flat = {"median": 100, "mean": 100, "sd": 0, "percentile_99_5": 100}
     assert intensities["ring"] == intensities["brain"] == flat
@@ -178,14 +177,14 @@ def test_the_ring_is_three_millimetres_wide_on_every_axis():
     assert np.linalg.norm(voxels * SPACING[::-1], axis=1).max() == 3
 
 
-def test_a_visible_seam_is_told_from_an_invisible_one(case):
+def test_a_visible_seam_has_a_larger_value_than_an_invisible_one(case):
     case.values[:] += np.random.default_rng(0).normal(0, 5, SHAPE).astype(np.float32)
     same = 100 + np.random.default_rng(1).normal(0, 5, 36)
     assert report_on(case, same)["seam"] < 1.5
     assert report_on(case, same + 60)["seam"] > 5
 
 
-def test_what_is_not_finite_becomes_null_so_that_the_report_is_valid_json(case):
+def test_numbers_that_are_not_finite_become_null_so_that_the_report_is_valid_json(case):
     bad = SimpleNamespace(losses=np.array([np.nan]), gain=np.inf, offset=np.float32(0), iterations=np.int64(0))
     alignment = dataclasses.replace(case.alignment, brain=case.hole.copy())
     report = report_on(dataclasses.replace(case, alignment=alignment), generated=bad)
@@ -195,7 +194,7 @@ def test_what_is_not_finite_becomes_null_so_that_the_report_is_valid_json(case):
     assert set(back["intensities"]["ring"].values()) == {None}
 
 
-def test_a_poor_alignment_and_a_mask_outside_the_brain_are_warned_of(case):
+def test_the_report_warns_of_a_poor_alignment_and_of_a_mask_outside_the_brain(case):
     assert report_on(case)["warnings"] == []
     half = case.alignment.brain.copy()
     half[:12] = False
@@ -208,10 +207,10 @@ def test_a_poor_alignment_and_a_mask_outside_the_brain_are_warned_of(case):
 # --- the picture
 
 
-def pixels(path, scan, hole, generated=None, image=None):
+def pixels(path, scan, hole, generated=None, filled=None):
     from matplotlib.image import imread
 
-    draw_figure(path, scan, hole, Result(image or scan, generated or sitk.Cast(scan, sitk.sitkFloat32), None, {}))
+    draw_figure(path, scan, hole, generated or sitk.Cast(scan, sitk.sitkFloat32), filled or scan)
     return imread(path)[..., :3]
 
 

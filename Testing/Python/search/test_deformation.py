@@ -46,14 +46,14 @@ def test_knots_at_rest_leave_every_pixel_as_it_is(deformation):
     image = picture()
     displacement = deformation.displacement(torch.zeros(1, *deformation.knots))
     assert displacement.shape == (len(HEIGHTS), *SIZE, 2)
-    torch.testing.assert_close(deformation.warped(image, displacement), image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(deformation.warp(image, displacement), image, atol=1e-5, rtol=0)
 
 
 def test_equal_knots_shift_the_slices_by_as_many_pixels(deformation):
     image = picture()
     knots = torch.zeros(1, *deformation.knots)
     knots[:, 0], knots[:, 1] = 3, -2  # to the right of and above each pixel lies the one that comes there
-    moved = deformation.warped(image, deformation.displacement(knots))
+    moved = deformation.warp(image, deformation.displacement(knots))
     torch.testing.assert_close(moved[..., 2:, :-3], image[..., :-2, 3:], atol=1e-4, rtol=0)
 
 
@@ -62,8 +62,8 @@ def test_some_pixels_of_slices_with_many_channels_are_those_of_the_whole(deforma
     image = torch.rand(1, 5, *SIZE, generator=random)
     displacement = torch.randn(1, *SIZE, 2, generator=random)
     pixels = torch.rand(SIZE, generator=random) < 0.1
-    some = deformation.sampled(image, displacement, pixels)
-    torch.testing.assert_close(some, deformation.warped(image, displacement)[:, :, pixels], atol=1e-6, rtol=0)
+    some = deformation.warp_pixels(image, displacement, pixels)
+    torch.testing.assert_close(some, deformation.warp(image, displacement)[:, :, pixels], atol=1e-6, rtol=0)
     assert some.std() > 0.1
 
 

@@ -1,6 +1,5 @@
-"""What a search does that the device's memory does not suffice for."""
+"""What a run does if the memory of its device is not enough."""
 
-from types import SimpleNamespace
 from weakref import ref
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 from MedInpaintLib.errors import Cancelled, InputError, explain_out_of_memory, is_out_of_memory
-from MedInpaintLib.search import latent
-from MedInpaintLib.settings import Settings
+from MedInpaintLib.search import device
+from MedInpaintLib.search.fallback import with_fallback
 
-FULL = {  # what is raised where a device's memory is full, or taken
+FULL = {  # the errors of a device whose memory is full, or used by another program
     "cuda": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "cuda as it starts": RuntimeError("CUDA error: out of memory"),
     "cuda of another program": RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
@@ -20,120 +19,122 @@ FULL = {  # what is raised where a device's memory is full, or taken
 }
 
 
-class Network:
-    """Stands for a model: it knows where it is."""
+class Work:
+    """Work that fails with these errors, one for each attempt, and then succeeds."""
 
-    place = torch.device("cpu")
+    def __init__(self, *errors):
+        self.errors, self.attempts = list(errors), []
 
-    def to(self, place):
-        self.place = place
-        return self
+    def __call__(self, place, chunk, progress):
+        self.attempts.append((str(place), chunk))
+        progress(0.5, "half way")
+        if self.errors:
+            raise self.errors.pop(0)
+        progress(1.0, "settled")
+        return f"found on {place}"
 
 
 @pytest.fixture
-def attempts(monkeypatch):
-    """The searches made, (device, chunk); each ends with the next of `outcomes`, or finds something."""
-    made = SimpleNamespace(list=[], outcomes=[], released=[])
-
-    def search(network, slices, count, settings, progress, chunk):
-        made.list.append((str(network.place), chunk))
-        progress(0.5, "half way")
-        if made.outcomes:
-            raise made.outcomes.pop(0)
-        progress(1.0, "settled")
-        return f"found on {network.place}"
-
-    monkeypatch.setattr(latent, "search", search)
-    monkeypatch.setattr(latent, "release", lambda device: made.released.append(str(device)))
-    return made
+def released(monkeypatch):
+    """The devices whose memory is released."""
+    devices = []
+    monkeypatch.setattr(device, "release_memory", lambda device: devices.append(str(device)))
+    return devices
 
 
-def run(device="cuda", network=None, progress=lambda done, message: None):
-    return search_with_fallback(network or Network(), torch.device(device), None, 96, Settings(), progress)
+def run(work, device="cuda", progress=lambda done, message: None):
+    return with_fallback(work, torch.device(device), progress)
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "cpu"])
-def test_a_search_that_fits_is_made_once_where_it_was_asked_for(attempts, device):
-    assert run(device) == (f"found on {device}", device, [])
-    assert attempts.list == [(device, 32)]
-    assert attempts.released == []
+def test_work_that_fits_is_done_once_on_the_chosen_device(released, device):
+    work = Work()
+    assert run(work, device) == (f"found on {device}", device, [])
+    assert work.attempts == [(device, 32)]
+    assert released == []
 
 
 @pytest.mark.parametrize("error", FULL.values(), ids=FULL)
-def test_a_full_device_is_tried_with_smaller_batches(attempts, error):
-    attempts.outcomes = [error]
-    found, device, (warning,) = run()
-    assert (found, device) == ("found on cuda", "cuda")
-    assert attempts.list == [("cuda", 32), ("cuda", 8)]
-    assert attempts.released == ["cuda"]
+def test_a_full_device_is_tried_with_smaller_batches(released, error):
+    work = Work(error)
+    outcome, place, (warning,) = run(work)
+    assert (outcome, place) == ("found on cuda", "cuda")
+    assert work.attempts == [("cuda", 32), ("cuda", 8)]
+    assert released == ["cuda"]
     assert warning.startswith("The cuda device was busy or out of memory: the search was done in batches of 8 slices,")
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_stays_full_leaves_the_search_to_the_cpu(attempts, device):
-    attempts.outcomes = [FULL[device]] * 2
-    found, where, (warning,) = run(device)
-    assert (found, where) == ("found on cpu", "cpu")
-    assert attempts.list == [(device, 32), (device, 8), ("cpu", 32)]
+@pytest.mark.usefixtures("released")
+def test_if_a_device_stays_full_the_work_is_done_on_the_cpu(device):
+    work = Work(FULL[device], FULL[device])
+    outcome, place, (warning,) = run(work, device)
+    assert (outcome, place) == ("found on cpu", "cpu")
+    assert work.attempts == [(device, 32), (device, 8), ("cpu", 32)]
     assert f"The {device} device" in warning
     assert "on the CPU" in warning
 
 
-def test_a_model_that_does_not_fit_on_the_device_is_searched_on_the_cpu(attempts):
-    class Heavy(Network):
-        def to(self, place):
-            if place.type == "cuda":
-                raise FULL["cuda"]
-            return super().to(place)
-
-    assert run(network=Heavy())[:2] == ("found on cpu", "cpu")
-    assert attempts.list == [("cpu", 32)]
-
-
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), InputError("Wrong."), Cancelled(), OSError()])
-def test_another_error_is_raised_as_it_is_and_nothing_is_tried_again(attempts, error):
-    attempts.outcomes = [error]
+def test_another_error_is_raised_as_it_is_without_a_second_attempt(error):
+    work = Work(error)
     with pytest.raises(type(error)) as raised:
-        run()
+        run(work)
     assert raised.value is error
-    assert attempts.list == [("cuda", 32)]
+    assert work.attempts == [("cuda", 32)]
 
 
-def test_a_search_on_the_cpu_is_never_tried_again(attempts):
-    attempts.outcomes = [RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+def test_on_the_cpu_there_is_no_second_attempt():
+    work = Work(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     with pytest.raises(RuntimeError, match="allocate"):
-        run("cpu")
-    assert attempts.list == [("cpu", 32)]
+        run(work, "cpu")
+    assert work.attempts == [("cpu", 32)]
 
 
-def test_progress_says_what_happens_and_never_goes_back(attempts):
-    attempts.outcomes = [FULL["cuda"]] * 2
-    told = []
-    run(progress=lambda done, message: told.append((done, message)))
-    fractions, messages = zip(*told, strict=True)
+@pytest.mark.usefixtures("released")
+def test_progress_says_what_happens_and_never_falls():
+    events = []
+    run(Work(FULL["cuda"], FULL["cuda"]), progress=lambda done, message: events.append((done, message)))
+    fractions, messages = zip(*events, strict=True)
     assert list(fractions) == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0, 1)
     assert messages[0] == "preparing the search on cuda"
-    starts = [message for message in messages if "starting anew" in message]
-    assert [start.split("anew ")[1] for start in starts] == ["in batches of 8 slices", "on the CPU"]
+    starts = [message for message in messages if "starting again" in message]
+    assert [start.split("again ")[1] for start in starts] == ["in batches of 8 slices", "on the CPU"]
 
 
-def too_much_for_numpy():
-    np.zeros(10**14)
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_the_memory_of_a_failed_attempt_is_released_before_the_next_one(monkeypatch, device):
+    class Variables:
+        def __init__(self):
+            self.cycle = self  # a reference cycle, as an optimiser has
+
+    def work(*arguments):
+        nonlocal failed
+        if failed is None:
+            variables = Variables()
+            failed = ref(variables)
+            raise RuntimeError("out of memory")
+        return "found"
+
+    failed, emptied = None, []
+    monkeypatch.setattr(getattr(torch, device), "empty_cache", lambda: emptied.append(failed() is None))
+    assert run(work, device)[:2] == ("found", device)
+    assert emptied == [True]
 
 
-def too_much_for_torch():
-    torch.zeros(10**14)
-
-
-def too_much_for_simpleitk():
-    sitk.Image([20000] * 3, sitk.sitkFloat64)
-
-
-@pytest.mark.parametrize("work", [too_much_for_numpy, too_much_for_torch, too_much_for_simpleitk])
-def test_too_little_memory_is_said_in_one_sentence(work):
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: np.zeros(10**14),
+        lambda: torch.zeros(10**14),
+        lambda: sitk.Image([20000] * 3, sitk.sitkFloat64),
+    ],
+    ids=["numpy", "torch", "SimpleITK"],
+)
+def test_a_lack_of_memory_is_explained_in_one_sentence(allocate):
     with pytest.raises(InputError, match=r"^There is not enough memory.*close other programs or crop the scan.*\.$"):
-        explain_out_of_memory()(work)()
+        explain_out_of_memory()(allocate)()
 
 
 def test_other_errors_do_not_count_as_a_lack_of_memory():
@@ -141,24 +142,3 @@ def test_other_errors_do_not_count_as_a_lack_of_memory():
     assert not is_out_of_memory(ValueError("out of memory"))
     with pytest.raises(RuntimeError, match="defect"), explain_out_of_memory():
         raise RuntimeError("defect")
-
-
-@pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_what_a_failed_search_held_is_given_back_before_the_next_begins(monkeypatch, device):
-    class Variables:
-        def __init__(self):
-            self.optimiser = self  # held in a circle
-
-    def search(*arguments):
-        nonlocal held
-        if held is None:
-            variables = Variables()
-            held = ref(variables)
-            raise RuntimeError("out of memory")
-        return "found"
-
-    held, emptied = None, []
-    monkeypatch.setattr(latent, "search", search)
-    monkeypatch.setattr(getattr(torch, device), "empty_cache", lambda: emptied.append(held() is None))
-    assert run(device)[:2] == ("found", device)
-    assert emptied == [True]

@@ -1,4 +1,4 @@
-"""The latent search, on a small VAE with made-up weights whose truth is therefore known."""
+"""The latent search, on a small VAE with synthetic weights, so that the truth is known."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ import torch
 from MedInpaintLib.errors import Cancelled, InputError
 from MedInpaintLib.models.gan import GAN
 from MedInpaintLib.models.vae import VAE
+from MedInpaintLib.pipeline import generate
 from MedInpaintLib.search import latent
 from MedInpaintLib.search.context import context_weights
 from MedInpaintLib.search.device import choose_device
@@ -23,7 +24,7 @@ LATENT = 2 * BRAINS
 COUNT = 32
 HEIGHTS = np.array([9, 10, 20])
 GAIN, OFFSET = 1.1, 0.03
-SETTINGS = Settings(iterations=8, window=9, residual=False)
+SETTINGS = Settings(iterations=8, window=9)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,11 @@ def network():
 
 
 def smooth_path():
-    """A made-up linear path that a small displacement changes little."""
+    """A synthetic linear path that a small displacement changes little."""
     mean, differences = linear_path_of(COUNT, BRAINS, SIZE)
     mean = 100 + 5 * (gaussian_filter(mean.numpy().astype(float), (0, 2, 2)) - 100)
     differences = 8 * gaussian_filter(differences.numpy().astype(float), (0, 0, 2, 2))
-    return (torch.from_numpy(held.astype(kind)) for held, kind in ((mean, np.uint8), (differences, np.int8)))
+    return torch.from_numpy(mean.astype(np.uint8)), torch.from_numpy(differences.astype(np.int8))
 
 
 def decoded(network, z, heights=HEIGHTS, refined=True):
@@ -66,7 +67,7 @@ def slices(truth):
 
 
 def run(network, slices, settings=SETTINGS, progress=lambda fraction, message: None, **options):
-    return search(network, slices, COUNT, settings, progress, **options)
+    return search(network, slices, COUNT, settings, progress, **options)[0]
 
 
 def encoded(network, slices):
@@ -79,8 +80,8 @@ def encoded(network, slices):
 
 
 def test_content_that_the_model_can_make_is_found_with_the_scans_gain_and_offset(network, slices, truth):
-    found = run(network, slices, Settings(residual=False, iterations=300, prior=False, window=9))
-    start = run(network, slices, Settings(residual=False, iterations=0, prior=False, window=9))
+    found = run(network, slices, Settings(iterations=300, prior=False, window=9))
+    start = run(network, slices, Settings(iterations=0, prior=False, window=9))
     error, at_start = (np.abs(result.slices - truth)[slices.hole].mean() for result in (found, start))
     assert error < 0.01  # of intensities that vary by about 0.15
     assert error < 0.1 * at_start
@@ -113,7 +114,7 @@ def test_neither_the_hole_nor_what_is_no_context_is_fitted(network, slices):
     hidden = ~slices.context
     painted = replace(slices, image=np.where(slices.hole, np.float32(77), slices.image))
     assert run(network, slices).slices.tobytes() == run(network, painted).slices.tobytes()
-    # Pixels that are no context only reach the encoder's start: with them hidden there too, nothing of them is left.
+    # Pixels outside the context reach only the encoder. Hidden from the encoder too, they do not matter at all.
     blind = replace(slices, unknown=hidden)
     painted = replace(blind, image=np.where(hidden, np.float32(77), slices.image))
     assert run(network, blind).slices.tobytes() == run(network, painted).slices.tobytes()
@@ -124,9 +125,9 @@ def test_what_is_unknown_but_not_to_be_filled_draws_no_weight(network, slices):
     more[:, 25:] = True
     found = run(network, replace(slices, unknown=more, context=slices.context & ~more), SETTINGS)
     weights = context_weights(slices.hole, slices.context & ~more, HEIGHTS, SETTINGS.window)
-    left = np.abs(found.slices - slices.image) * weights
-    assert (found.losses >= 0.999 * left.sum(axis=(1, 2))).all()
-    assert (found.losses <= left.sum(axis=(1, 2)) + 10).all()
+    difference = np.abs(found.slices - slices.image) * weights
+    assert (found.losses >= 0.999 * difference.sum(axis=(1, 2))).all()
+    assert (found.losses <= difference.sum(axis=(1, 2)) + 10).all()
 
 
 # The coupling of the slices
@@ -146,7 +147,7 @@ def test_a_known_neighbour_informs_a_slice_of_which_nothing_is_known(network):
     hole = np.zeros(truth.shape, bool)
     hole[2] = True
     slices = Slices(np.where(hole, 0, truth).astype(np.float32), hole, hole, ~hole, heights, 1.0)
-    found = run(network, slices, Settings(residual=False, iterations=200, prior_weight=0.001, window=9)).slices[2]
+    found = run(network, slices, Settings(iterations=200, prior_weight=0.001, window=9)).slices[2]
     plain = decoded(network, torch.zeros(1, LATENT), heights[2:3])[0]
     assert np.abs(found - truth[2]).mean() < 0.7 * np.abs(plain - truth[2]).mean()
 
@@ -154,7 +155,7 @@ def test_a_known_neighbour_informs_a_slice_of_which_nothing_is_known(network):
 def test_an_overwhelming_prior_gives_the_most_plausible_slice(network, slices, monkeypatch):
     monkeypatch.setattr(latent, "SETTLED", -np.inf)
     monkeypatch.setattr(latent, "KNOT_WEIGHT", 1e6)
-    found = run(network, slices, Settings(residual=False, iterations=80, prior_weight=1e6, window=9))
+    found = run(network, slices, Settings(iterations=80, prior_weight=1e6, window=9))
     expected = found.gain * decoded(network, torch.zeros(len(HEIGHTS), LATENT)) + found.offset
     np.testing.assert_allclose(found.slices, expected, atol=5e-3)
     assert np.abs(encoded(network, slices).numpy()).max() > 0.1  # it did not start there
@@ -172,23 +173,14 @@ def test_more_starts_never_give_a_worse_start(network, slices):
     assert np.abs(many.slices - one.slices).max() > 1e-5
 
 
-def test_the_mean_of_the_best_starts_is_taken_if_asked_for(network, slices):
-    settings = replace(SETTINGS, iterations=0, prior=False, restarts=2)
-    first = run(network, slices, replace(settings, restarts=1)).slices  # the encoder's mean is the first start
-    best, mean = (run(network, slices, replace(settings, average=average)).slices for average in (1, 2))
-    other = 2 * mean - best
-    assert np.abs(best - other).max() > 1e-4
-    assert min(np.abs(first - best).max(), np.abs(first - other).max()) < 1e-5
-
-
 def test_a_gans_latents_stay_within_their_bound(slices):
     torch.manual_seed(0)
     gan = GAN(*smooth_path(), 3).requires_grad_(False).eval()
     descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, restarts=3))
-    assert descent.u.abs().max() == gan.bound  # drawn from a standard normal prior
+    assert descent.u.abs().max() == gan.latent_bound  # drawn from a standard normal prior
     for _ in range(5):
         descent.step()
-    assert descent.u.abs().max() <= gan.bound
+    assert descent.u.abs().max() <= gan.latent_bound
     first, again, other = (run(gan, slices, replace(SETTINGS, seed=seed)) for seed in (5, 5, 6))
     assert first.slices.tobytes() == again.slices.tobytes() != other.slices.tobytes()
 
@@ -206,12 +198,28 @@ def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(sli
     assert losses[1] < losses[0]
 
 
-def test_conditioning_brings_the_known_pixels_round_the_hole_back(network, slices):
-    plain, krige_residual = (run(network, slices, replace(SETTINGS, residual=on)).slices for on in (False, True))
+def test_kriging_the_residual_restores_the_known_pixels_of_the_ring_and_changes_the_hole(network, slices):
+    plain, kriged = (
+        generate(network, slices, COUNT, replace(SETTINGS, residual=on), lambda *_: None) for on in (False, True)
+    )
     ring = slices.context & (distance_transform_edt(~slices.hole) <= 4)
-    assert (krige_residual[ring] == slices.image[ring]).all()
-    assert not np.allclose(plain[ring], slices.image[ring], atol=1e-3)
-    assert not np.array_equal(plain[slices.hole], krige_residual[slices.hole])
+    assert (kriged.slices[ring] == slices.image[ring]).all()
+    assert not np.allclose(plain.slices[ring], slices.image[ring], atol=1e-3)
+    assert not np.array_equal(plain.slices[slices.hole], kriged.slices[slices.hole])
+    assert plain.deviation is None
+    assert (kriged.deviation[slices.hole] > 0).all()
+    assert (kriged.deviation[~slices.hole] == 0).all()
+
+
+def test_the_components_are_the_change_of_the_pixels_for_a_unit_of_each_latent(network, slices):
+    settings = replace(SETTINGS, iterations=0)
+    _, components = search(network, slices, COUNT, settings, lambda *_: None)
+    pixels = slices.hole[1]
+    zero, *units = torch.cat([torch.zeros(1, LATENT), torch.eye(LATENT)])[:, None]
+    heights = HEIGHTS[1:2]
+    base = decoded(network, zero, heights, refined=False)
+    expected = [(decoded(network, unit, heights, refined=False) - base)[0, pixels] for unit in units]
+    np.testing.assert_allclose(components(1, pixels), np.transpose(expected), atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, slices):

@@ -13,26 +13,20 @@ from pathlib import Path
 import MedInpaintLib
 import numpy as np
 import pytest
+import qt
 import SimpleITK as sitk
+from desktop import COPY
 from MedInpaintLib.command import outputs
 from MedInpaintLib.command.main import main
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.models.folder import models_folder
-from MedInpaintLib.pipeline import inpaint
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.slicer.child import exchange, process, start
 from MedInpaintLib.volumes.read import read_image
-from qt_stand_in import process_with_pyside
 from scipy.spatial.transform import Rotation
+from slicer_scene import QUICK
 
-QUICK = Settings(device="cpu", iterations=1)
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-
-
-@pytest.fixture(scope="module")
-def process():
-    """The module under test."""
-    with process_with_pyside() as module:
-        yield module
 
 
 @pytest.fixture
@@ -45,9 +39,9 @@ def temporary(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(process, temporary, monkeypatch):
+def run(temporary, monkeypatch):
     """A run that notes what it hears, and what is raised within Qt's event loop."""
-    run = Run(process, temporary)
+    run = Run(temporary)
     for hook in ("excepthook", "unraisablehook"):
         monkeypatch.setattr(sys, hook, lambda *details: run.raised.append(details))
     yield run
@@ -55,26 +49,14 @@ def run(process, temporary, monkeypatch):
     assert run.raised == []
 
 
-@pytest.fixture
-def child(process, tmp_path, monkeypatch):
-    """Puts a script of Python in the engine's place."""
-
-    def replace_by(code):
-        script = tmp_path / "child.py"
-        script.write_text("import json, os, sys, time\n" + textwrap.dedent(code), encoding="utf-8")
-        monkeypatch.setattr(process, "command", lambda: [sys.executable, str(script)])
-
-    return replace_by
-
-
 class Run:
     """A process, and all that its callbacks were given."""
 
-    def __init__(self, module, temporary):
-        self.qt, self.temporary = module.qt, temporary
+    def __init__(self, temporary):
+        self.temporary = temporary
         self.progress, self.warnings, self.ends, self.raised = [], [], [], []
         self.on_progress = lambda: None
-        self.process = module.InpaintingProcess(self._progress, self.warnings.append, self._end, self._end)
+        self.process = process.InpaintingProcess(self._progress, self.warnings.append, self._end, self._end)
 
     def _progress(self, *told):
         self.progress.append(told)
@@ -95,7 +77,7 @@ class Run:
 
     def wait(self, until, seconds=60):
         """Let Qt's event loop run until this holds."""
-        loop, ticker, deadline = self.qt.QEventLoop(), self.qt.QTimer(), time.monotonic() + seconds
+        loop, ticker, deadline = qt.QEventLoop(), qt.QTimer(), time.monotonic() + seconds
         ticker.timeout.connect(lambda: loop.quit() if until() or time.monotonic() > deadline else None)
         ticker.start(10)
         loop.exec()
@@ -124,22 +106,6 @@ def exists(pid):
 
 def is_a_sentence(text):
     return text[:1].isupper() and text.endswith(".") and "\n" not in text
-
-
-@pytest.fixture(scope="module")
-def scan(small):
-    return read_image(small / "scan.nii.gz")
-
-
-@pytest.fixture(scope="module")
-def mask(small):
-    return read_image(small / "mask.nii.gz")
-
-
-@pytest.fixture(scope="module")
-def expected(scan, mask):
-    """What the engine gives in this process."""
-    return inpaint(scan, mask, QUICK)
 
 
 @pytest.fixture
@@ -203,12 +169,8 @@ def test_a_run_that_is_stopped_is_gone_at_once_and_for_good(run, scan, mask, tem
 
 
 def test_wrong_input_is_told_in_the_engine_s_own_words(run, scan, mask):
-    outside = sitk.GetArrayFromImage(mask) * 0
-    outside[0, 0, 0] = 1
-    corner = sitk.GetImageFromArray(outside)
-    corner.CopyInformation(mask)
-    run.process.start(scan, corner, QUICK)
-    assert run.outcome() == "The mask lies outside the brain: check that it belongs to this scan."
+    run.process.start(scan, mask * 0, QUICK)
+    assert run.outcome() == "The mask is empty: paint the lesion or choose another mask."
 
 
 def test_a_model_s_folder_may_have_any_name(run, scan, mask, tmp_path, monkeypatch):
@@ -276,25 +238,17 @@ def test_exit_code_2_of_something_else_is_no_refusal(run, child, tiny):
     assert is_a_sentence(sentence)
 
 
-OUTPUTS = """
-import SimpleITK as sitk, shutil
-scan, filled = sys.argv[2], sys.argv[4]
-generated, report, *uncertainty = (a.split("=")[1] for a in sys.argv[5:8])
-shutil.copy(scan, filled)
-sitk.WriteImage(sitk.Cast(sitk.ReadImage(scan), sitk.sitkFloat32), generated)
-open(report, "w").write(json.dumps({"image": "scan", "mask": "mask", "lesion": {}}))
-"""
 BROKEN = {
     "no output": "",
-    "half an image": f"{OUTPUTS}\nos.truncate(filled, 300)",
-    "no image": f"{OUTPUTS}\nopen(filled, 'w').write('hello')",
-    "another grid": f"{OUTPUTS}\nsitk.WriteImage(sitk.ConstantPad(sitk.ReadImage(scan), (1, 1, 1)), filled)",
-    "another pixel type": f"{OUTPUTS}\nshutil.copy(generated, filled)",
-    "no generated volume": f"{OUTPUTS}\nos.remove(generated)",
-    "half an uncertainty": f"{OUTPUTS}\nopen(uncertainty[0], 'w').write('ObjectType = Image')",
-    "no report": f"{OUTPUTS}\nos.remove(report)",
-    "half a report": f"{OUTPUTS}\nopen(report, 'w').write('{{')",
-    "another report": f"{OUTPUTS}\nopen(report, 'w').write('[]')",
+    "half an image": f"{COPY}\nos.truncate(filled, 300)",
+    "no image": f"{COPY}\nopen(filled, 'w').write('hello')",
+    "another grid": f"{COPY}\nsitk.WriteImage(sitk.ConstantPad(sitk.ReadImage(scan), (1, 1, 1)), filled)",
+    "another pixel type": f"{COPY}\nshutil.copy(generated, filled)",
+    "no generated volume": f"{COPY}\nos.remove(generated)",
+    "half an uncertainty": f"{COPY}\nopen(uncertainty[0], 'w').write('ObjectType = Image')",
+    "no report": f"{COPY}\nos.remove(report)",
+    "half a report": f"{COPY}\nopen(report, 'w').write('{{')",
+    "another report": f"{COPY}\nopen(report, 'w').write('[]')",
 }
 
 
@@ -312,7 +266,7 @@ def test_a_child_that_claims_success_without_a_whole_result_is_reported(run, chi
 def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, child, tiny):
     tiny.SetMetaData("0010|0010", "Doe^Jane")
     tiny.SetOrigin((0.1, 1 / 3, -7))
-    child(OUTPUTS + "assert b'Doe' not in open(scan, 'rb').read()")
+    child(COPY + "assert b'Doe' not in open(scan, 'rb').read()")
     run.process.start(tiny, tiny, QUICK)
     result = run.outcome()
     assert not isinstance(result, str), result
@@ -323,13 +277,13 @@ def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, c
 
 
 def test_an_uncertainty_is_asked_for_where_there_can_be_one_and_read_where_it_was_written(run, child, tiny):
-    child(OUTPUTS + "assert os.path.basename(uncertainty[0]) == 'uncertainty.mha'\n"
+    child(COPY + "assert os.path.basename(uncertainty[0]) == 'uncertainty.mha'\n"
           "sitk.WriteImage(sitk.ReadImage(generated) + 0.5, uncertainty[0])")  # fmt: skip
     run.process.start(tiny, tiny, QUICK)
     result = run.outcome()
     assert sitk.Hash(result.uncertainty) == sitk.Hash(result.generated + 0.5)
 
-    child(OUTPUTS + "assert not any(option.startswith('--uncertainty') for option in sys.argv)")
+    child(COPY + "assert not any(option.startswith('--uncertainty') for option in sys.argv)")
     run.process.start(tiny, tiny, replace(QUICK, residual=False))
     result = run.outcome()
     assert not isinstance(result, str), result
@@ -338,13 +292,13 @@ def test_an_uncertainty_is_asked_for_where_there_can_be_one_and_read_where_it_wa
 
 def test_the_child_is_told_how_far_the_lesion_grows(run, child, tiny):
     for grow, told in ((0.0, []), (1.5, ["--grow=1.5"])):
-        child(f"{OUTPUTS}assert [option for option in sys.argv if 'grow' in option] == {told}")
+        child(f"{COPY}assert [option for option in sys.argv if 'grow' in option] == {told}")
         run.process.start(tiny, tiny, replace(QUICK, grow=grow))
         result = run.outcome()
         assert not isinstance(result, str), result
 
 
-def test_a_program_that_is_missing_is_reported(run, process, monkeypatch, tmp_path, tiny):
+def test_a_program_that_is_missing_is_reported(run, monkeypatch, tmp_path, tiny):
     monkeypatch.setattr(process, "command", lambda: [str(tmp_path / "none"), "-m", "MedInpaintLib"])
     run.process.start(tiny, tiny, QUICK)
     sentence = run.outcome()
@@ -462,7 +416,7 @@ def test_a_callback_may_stop_the_run_and_start_another(run, child, tiny):
     assert len(run.progress) == 1
 
 
-def test_a_callback_may_start_the_next_run(process, temporary, child, tiny):
+def test_a_callback_may_start_the_next_run(temporary, child, tiny):
     child("sys.exit('over')")
     ends = []
 
@@ -471,7 +425,7 @@ def test_a_callback_may_start_the_next_run(process, temporary, child, tiny):
         if len(ends) < 3:
             run.process.start(tiny, tiny, QUICK)
 
-    run = Run(process, temporary)
+    run = Run(temporary)
     run.process = process.InpaintingProcess(print, print, print, again)
     run.process.start(tiny, tiny, QUICK)
     run.wait(lambda: len(ends) == 3)
@@ -488,7 +442,7 @@ def test_a_callback_may_let_qt_process_its_events(run, child, tiny):
 
     def busy():
         time.sleep(0.05)
-        run.qt.QCoreApplication.processEvents()
+        qt.QCoreApplication.processEvents()
 
     run.on_progress = busy
     run.process.start(tiny, tiny, QUICK)
@@ -523,7 +477,7 @@ def test_a_run_may_be_stopped_right_after_its_start(run, child, tiny, temporary)
 
 
 @posix
-def test_a_child_that_takes_its_time_to_die_is_not_waited_for(run, process, child, tiny, temporary, monkeypatch, capfd):
+def test_a_child_that_takes_its_time_to_die_is_not_waited_for(run, child, tiny, temporary, monkeypatch, capfd):
     child(STEADY)
     run.process.start(tiny, tiny, QUICK)
     run.wait(lambda: run.progress)
@@ -549,16 +503,18 @@ def test_a_child_ends_soon_after_an_application_that_died(tmp_path):
             import os, sys
             import SimpleITK as sitk
             from MedInpaintLib import Settings
-            from qt_stand_in import process_with_pyside
+            from qt_stand_in import application, install
 
-            with process_with_pyside() as process:
-                process.command = lambda: [sys.executable, {str(child)!r}]
-                run = process.InpaintingProcess(lambda *told: os._exit(9), print, print, print)
-                run.start(sitk.Image(4, 4, 4, sitk.sitkInt16), sitk.Image(4, 4, 4, sitk.sitkInt16), Settings())
-                process.qt.QCoreApplication.instance().exec()
+            install()
+            from MedInpaintLib.slicer.child import process
+
+            process.command = lambda: [sys.executable, {str(child)!r}]
+            run = process.InpaintingProcess(lambda *told: os._exit(9), print, print, print)
+            run.start(sitk.Image(4, 4, 4, sitk.sitkInt16), sitk.Image(4, 4, 4, sitk.sitkInt16), Settings())
+            application().exec()
             """)
     )
-    places = os.pathsep.join(map(str, (Path(__file__).parent, Path(MedInpaintLib.__file__).parents[1])))
+    places = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(MedInpaintLib.__file__).parents[1])))
     environment = {**os.environ, "PYTHONPATH": places, "TMPDIR": str(tmp_path)}
     assert subprocess.run([sys.executable, driver], env=environment, timeout=60).returncode == 9
     deadline = time.monotonic() + 10
@@ -570,7 +526,7 @@ def test_a_child_ends_soon_after_an_application_that_died(tmp_path):
 # --- how it is started
 
 
-def test_a_start_that_fails_leaves_no_folder(run, process, tiny, temporary, monkeypatch):
+def test_a_start_that_fails_leaves_no_folder(run, tiny, temporary, monkeypatch):
     def full(*_, **__):
         raise RuntimeError("disk full")
 
@@ -598,15 +554,15 @@ def test_nobody_else_may_look_into_the_temporary_folder(run, child, tiny, tempor
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64, np.uint64, np.float32, np.float64])
 @pytest.mark.parametrize("handedness", [1, -1])
-def test_a_scan_of_any_type_on_any_grid_comes_over_exactly(process, tmp_path, kind, handedness):
+def test_a_scan_of_any_type_on_any_grid_comes_over_exactly(tmp_path, kind, handedness):
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 256, 4 * 5 * 6 * np.dtype(kind).itemsize, dtype=np.uint8).view(kind).reshape(4, 5, 6)
     scan = sitk.GetImageFromArray(bits)
     scan.SetDirection((Rotation.random(random_state=1).as_matrix() * [1, 1, handedness]).ravel())
     scan.SetSpacing(rng.uniform(0.4, 6, 3))
     scan.SetOrigin(rng.uniform(-300, 300, 3))
-    process.write_inputs(tmp_path, scan, scan[::-1])
-    for name, wanted in ((process.SCAN, scan), (process.MASK, scan[::-1])):
+    exchange.write_inputs(tmp_path, scan, scan[::-1])
+    for name, wanted in ((exchange.SCAN, scan), (exchange.MASK, scan[::-1])):
         got = read_image(tmp_path / name)
         assert got.GetPixelID() == wanted.GetPixelID()
         for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
@@ -623,7 +579,6 @@ CHANGES = [
     {"grow": 0.1 + 0.2},
     {"iterations": 0},
     {"restarts": 4},
-    {"average": 2},
     {"prior_weight": 0.0},
     {"prior_weight": 0.1 + 0.2},
     {"prior_weight": 1e-300},
@@ -648,29 +603,29 @@ def parsed(options, monkeypatch):
     return read.pop()
 
 
-def test_the_growth_is_among_the_arguments_only_if_the_lesion_grows(process):
-    assert process.arguments(Settings()) == process.arguments(Settings(grow=0)) == []
-    assert process.arguments(Settings(grow=1.5)) == ["--grow=1.5"]
+def test_the_growth_is_among_the_arguments_only_if_the_lesion_grows():
+    assert exchange.arguments(Settings()) == exchange.arguments(Settings(grow=0)) == []
+    assert exchange.arguments(Settings(grow=1.5)) == ["--grow=1.5"]
 
 
 @pytest.mark.parametrize("change", [{}, *CHANGES], ids=str)
-def test_the_command_reads_the_same_settings_from_the_arguments(process, monkeypatch, change):
+def test_the_command_reads_the_same_settings_from_the_arguments(monkeypatch, change):
     settings = Settings(**change)
-    assert parsed(process.arguments(settings), monkeypatch) == settings
+    assert parsed(exchange.arguments(settings), monkeypatch) == settings
 
 
 def test_every_setting_is_among_those_changes():
     assert {name for change in CHANGES for name in change} == {field.name for field in fields(Settings)}
 
 
-def test_all_settings_may_be_changed_at_once(process, monkeypatch):
-    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 2, 1.5, 9, True, True, False, "2d", False, 5)
-    assert parsed(process.arguments(settings), monkeypatch) == settings
+def test_all_settings_may_be_changed_at_once(monkeypatch):
+    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 1.5, 9, True, True, False, "2d", False, 5)
+    assert parsed(exchange.arguments(settings), monkeypatch) == settings
 
 
-def test_values_without_effect_are_left_out_as_the_command_refuses_them(process, monkeypatch):
+def test_values_without_effect_are_left_out_as_the_command_refuses_them(monkeypatch):
     settings = Settings(weighting=False, window=9, prior=False, prior_weight=2)
-    assert parsed(process.arguments(settings), monkeypatch) == Settings(weighting=False, prior=False)
+    assert parsed(exchange.arguments(settings), monkeypatch) == Settings(weighting=False, prior=False)
 
 
 def executable(folder, name):
@@ -681,30 +636,30 @@ def executable(folder, name):
     return str(path)
 
 
-def test_the_real_interpreter_is_preferred_to_slicer_s_launcher(process, tmp_path, monkeypatch):
+def test_the_real_interpreter_is_preferred_to_slicer_s_launcher(tmp_path, monkeypatch):
     launcher = executable(tmp_path / "bin", "PythonSlicer")
     monkeypatch.setattr(sys, "executable", launcher)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
-    assert process.command() == [launcher, "-m", "MedInpaintLib"]
+    assert start.command() == [launcher, "-m", "MedInpaintLib"]
     on_path = executable(tmp_path / "path", "python-real")
-    assert process.command()[0] == on_path
+    assert start.command()[0] == on_path
     beside = executable(tmp_path / "bin", "python-real")
-    assert process.command()[0] == beside
+    assert start.command()[0] == beside
 
 
-def test_the_child_has_this_environment_and_finds_the_package(process, monkeypatch):
+def test_the_child_has_this_environment_and_finds_the_package(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "somewhere")
     monkeypatch.setenv("PYTHONHOME", "home")
-    variables = process.environment()
+    variables = start.environment()
     package = str(Path(MedInpaintLib.__file__).resolve().parents[1])
     assert variables.value("PYTHONPATH").split(os.pathsep) == [package, "somewhere"]
     assert variables.value("PYTHONHOME") == "home"
     monkeypatch.delenv("PYTHONPATH")
-    assert process.environment().value("PYTHONPATH") == package
+    assert start.environment().value("PYTHONPATH") == package
 
 
 @pytest.mark.parametrize(
     ("fraction", "elapsed", "left"), [(0, 3, None), (0.05, 9, None), (0.25, 10, 30), (0.5, 8, 8), (1, 20, 0)]
 )
-def test_the_seconds_left_follow_from_what_is_done(process, fraction, elapsed, left):
+def test_the_seconds_left_follow_from_what_is_done(fraction, elapsed, left):
     assert process.seconds_left(fraction, elapsed) == (None if left is None else pytest.approx(left))

@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 import slicer_scene
-from MedInpaintLib.slicer.scene import results as mrml
-from MedInpaintLib.slicer.scene import views
-from slicer_scene import GRID, SIZE, add_linear, add_volume, turned
-
-scene = slicer_scene.scene  # the fixture
-TURN = turned(25, (1, 2, 3), (4, -3, 5))
+from MedInpaintLib.slicer.scene import results, views
+from slicer_scene import GRID, SIZE, TURN, add_linear, add_volume
 
 
 @pytest.fixture
@@ -81,4 +77,4 @@ def test_nothing_happens_where_there_are_no_views(scene):
     views.compare(volume, volume)
     views.fade(0.5)
     views.centre_on(volume, (0, 0, 0))
-    assert mrml.world_position(volume, (0, 0, 0)) == pytest.approx(tuple(GRID[:3, 3]))
+    assert results.world_position(volume, (0, 0, 0)) == pytest.approx(tuple(GRID[:3, 3]))

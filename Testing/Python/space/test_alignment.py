@@ -1,4 +1,4 @@
-"""The registration of a template to scans made from it, whose place is therefore known."""
+"""The registration of a template to scans made from it with a known transform."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from MedInpaintLib.models.registry import find_model
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment, align, is_brain_extracted
 from MedInpaintLib.space.registration import mutual_information
-from MedInpaintLib.space.resampling import carry
+from MedInpaintLib.space.resampling import resample_mask
 from scipy import ndimage
-from synthetic import as_mask, rotation, volume
+from synthetic import as_mask, centred, rotation, volume
 
-CENTRE = (25.0, -10.0, 15.0)  # mm; where the scan's brain is
+CENTRE = (25.0, -10.0, 15.0)  # mm, of the brain in the scan
 FIELD = (200, 240, 200)  # mm
 
 
@@ -21,7 +21,7 @@ def template():
 
 
 def pose(pitch=12.0, yaw=5.0, roll=-4.0, scale=1.1, stretch=(1.0, 1.03, 0.97), shift=CENTRE):
-    """Takes a template point to the scan's point."""
+    """The transform from a point of the template to the point of the scan."""
     euler = sitk.Euler3DTransform()
     euler.SetRotation(*np.deg2rad([pitch, roll, yaw]))
     transform = sitk.AffineTransform(3)
@@ -30,18 +30,15 @@ def pose(pitch=12.0, yaw=5.0, roll=-4.0, scale=1.1, stretch=(1.0, 1.03, 0.97), s
     return transform
 
 
-def grid(spacing=(2.5, 2.5, 2.5), direction=None, centre=CENTRE, field=FIELD):
-    """An empty volume with its centre in the given place."""
+def grid(spacing=(4.0, 4.0, 4.0), direction=None, centre=CENTRE, field=FIELD):
+    """An empty volume with this centre and field of view."""
     size = [round(length / side) for length, side in zip(field, spacing, strict=True)]
-    image = volume(np.zeros(size[::-1], np.float32), direction, spacing, (0, 0, 0))
-    middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size])
-    image.SetOrigin(np.subtract(centre, middle).tolist())
-    return image
+    return centred(size, spacing, direction, centre)
 
 
-def posed(image, where, on):
-    """An image that the transform has moved, on a grid."""
-    return sitk.Resample(image, on, where.GetInverse(), sitk.sitkLinear, 0.0) * 1000
+def posed(image, transform, on):
+    """An image, moved by the transform, on a grid."""
+    return sitk.Resample(image, on, transform.GetInverse(), sitk.sitkLinear, 0.0) * 1000
 
 
 def aligned(scan, template, hole=None):
@@ -50,11 +47,11 @@ def aligned(scan, template, hole=None):
 
 
 def displacement(found, true, template):
-    """Mean distance in mm between where two transforms put the template's brain."""
+    """Mean distance in mm between the positions to which two transforms move the template's brain."""
     voxels = np.argwhere(sitk.GetArrayViewFromImage(template.brain))[::1009, ::-1]
     points = [template.brain.TransformIndexToPhysicalPoint(voxel.tolist()) for voxel in voxels]
-    apart = [np.subtract(found.TransformPoint(point), true.TransformPoint(point)) for point in points]
-    return np.linalg.norm(apart, axis=1).mean()
+    differences = [np.subtract(found.TransformPoint(point), true.TransformPoint(point)) for point in points]
+    return np.linalg.norm(differences, axis=1).mean()
 
 
 def overlap(a, b):
@@ -67,7 +64,7 @@ def overlap(a, b):
     [
         (grid(), 1.0),
         (grid(direction=rotation(25) @ np.diag([-1, 1, 1]), field=(230, 250, 230)), 1.0),
-        (grid(spacing=(1.0, 1.0, 5.0), direction=np.diag([1, -1, 1])), 1.0),
+        (grid(spacing=(2.0, 2.0, 5.0), direction=np.diag([1, -1, 1])), 1.0),
         (grid(centre=(25, -10, -15), field=(200, 240, 140)), 4.0),
         (grid(centre=(25, 20, 15), field=(200, 165, 200)), 4.0),
     ],
@@ -77,15 +74,15 @@ def test_a_known_pose_is_recovered(template, on, limit):
     true = pose()
     found = aligned(posed(template.image, true, on), template)
     assert displacement(found.transform, true, template) < limit
-    assert overlap(found.brain, carry(template.brain, on, true.GetInverse())) > 0.97
+    assert overlap(found.brain, resample_mask(template.brain, on, true.GetInverse())) > 0.97
     assert found.extracted
     assert found.quality > 0.95
     assert not found.poor
 
 
-def test_a_head_is_told_from_a_brain_and_aligned_by_its_brain(template):
-    # Round the brain: dark skull and fluid, 3 mm on bright scalp, 7 mm thick, then air of exactly 0: the faces of
-    # such a volume look like a brain-extracted one's.
+def test_a_head_is_recognised_and_aligned_by_its_brain(template):
+    # Around the brain: dark skull and fluid from 3 to 6 mm, bright scalp to 13 mm, then air of exactly 0. The faces of
+    # this volume look like those of a brain-extracted scan.
     pad = [20] * 3
     brain = sitk.GetArrayFromImage(sitk.ConstantPad(template.brain, pad, pad)) > 0
     image = sitk.ConstantPad(template.image, pad, pad)
@@ -96,17 +93,17 @@ def test_a_head_is_told_from_a_brain_and_aligned_by_its_brain(template):
     head = sitk.GetImageFromArray(array)
     head.CopyInformation(image)
     true = pose(pitch=-8, scale=0.95, stretch=(1, 1, 1))
-    on = grid(spacing=(3, 3, 3), field=(225, 270, 225))
+    on = grid(field=(225, 270, 225))
     found = aligned(posed(head, true, on), template)
     assert not found.extracted
     assert displacement(found.transform, true, template) < 2
-    assert overlap(found.brain, carry(template.brain, on, true.GetInverse())) > 0.95
+    assert overlap(found.brain, resample_mask(template.brain, on, true.GetInverse())) > 0.95
 
 
-def test_what_stands_in_the_hole_changes_nothing(template):
+def test_the_content_of_the_hole_changes_nothing(template):
     scan = posed(template.image, pose(), grid())
     hole = np.zeros(scan.GetSize()[::-1], bool)
-    hole[36:54, 40:60, 46:62] = True
+    hole[22:34, 25:38, 29:39] = True
     found = []
     for lesion in (0.0, 30000.0):
         values = sitk.GetArrayFromImage(scan)
@@ -120,8 +117,8 @@ def test_what_stands_in_the_hole_changes_nothing(template):
     assert displacement(dark.transform, pose(), template) < 1
 
 
-def test_a_brain_without_anatomy_is_said_to_be_poorly_aligned(template):
-    scan = posed(template.image, pose(), grid(spacing=(3, 3, 3)))
+def test_a_brain_without_anatomy_is_reported_as_poorly_aligned(template):
+    scan = posed(template.image, pose(), grid())
     values = sitk.GetArrayFromImage(scan)
     noise = np.random.default_rng(0).uniform(100, 1000, values.shape)
     values = np.where(values > 0, noise, 0).astype(np.float32)
@@ -135,7 +132,7 @@ def test_poor_is_a_matter_of_the_correlation(quality, poor):
     assert Alignment(sitk.AffineTransform(3), np.ones((1, 1, 1), bool), quality, True).poor is poor
 
 
-def test_a_brain_is_told_from_a_head_by_the_zeros_around_it():
+def test_a_brain_extracted_scan_is_recognised_by_the_zeros_around_the_brain():
     z, y, x = np.indices((30, 30, 30)) - 15
     ball = ((z**2 + y**2 + x**2) < 12**2).astype(np.float32)
     noise = np.random.default_rng(0).uniform(1, 20, ball.shape)
@@ -165,5 +162,5 @@ def test_a_mask_is_carried_through_a_transform_to_another_grid():
     mask = as_mask(hole, spacing=(2, 2, 2), origin=(0, 0, 0))
     on = volume(np.zeros((10, 12, 14), np.float32), spacing=(2, 2, 2), origin=(0, 0, 0))
     shift = sitk.TranslationTransform(3, (4.0, 0.0, -2.0))
-    np.testing.assert_array_equal(carry(mask, on, sitk.Transform()), hole)
-    np.testing.assert_array_equal(carry(mask, on, shift), np.roll(hole, (1, 0, -2), (0, 1, 2)))
+    np.testing.assert_array_equal(resample_mask(mask, on, sitk.Transform()), hole)
+    np.testing.assert_array_equal(resample_mask(mask, on, shift), np.roll(hole, (1, 0, -2), (0, 1, 2)))

@@ -1,6 +1,8 @@
-"""Scan -> slices -> scan, on a made-up brain in a known place."""
+"""From a scan to slices and back, on a synthetic brain in a known place."""
 
+from copy import copy
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -8,28 +10,16 @@ import SimpleITK as sitk
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.intensities import WHITE_MATTER, intensity_floor, intensity_scale
-from MedInpaintLib.space.resampling import carry
-from MedInpaintLib.space.slices import NEIGHBOURS, to_model_grid, to_scan, to_slices
+from MedInpaintLib.space.resampling import resample_mask
+from MedInpaintLib.space.slices import NEIGHBOURS, cut_slices, to_model_grid, to_scan
 from MedInpaintLib.space.template import Template
+from MedInpaintLib.volumes.image import like
 from scipy import ndimage
-from synthetic import rotation, volume
+from synthetic import centred, physical_points, rotation
 
 RADII = np.array([44.0, 56.0, 40.0])  # mm along x, y, z of the template's brain
 SPACING = 3.0  # mm, of the model grid
 UNIT = 800.0  # the scan's intensity of model intensity 1
-
-
-def physical(image):
-    """Every voxel's place (mm), (3, z, y, x)."""
-    index = np.indices(image.GetSize()[::-1])[::-1].reshape(3, -1)
-    direction = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    return (direction @ index + np.array(image.GetOrigin())[:, None]).reshape(3, *image.GetSize()[::-1])
-
-
-def like(array, image):
-    result = sitk.GetImageFromArray(array)
-    result.CopyInformation(image)
-    return result
 
 
 def anatomy(points):
@@ -40,22 +30,15 @@ def anatomy(points):
     return np.where(inside, waves, 0).astype(np.float32)
 
 
-def centred(size, spacing, direction=None, centre=(0, 0, 0)):
-    image = volume(np.zeros(size[::-1], np.float32), direction, spacing, (0, 0, 0))
-    middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size])
-    image.SetOrigin(np.subtract(centre, middle).tolist())
-    return image
-
-
 @pytest.fixture(scope="module")
 def template():
     grid = centred((36, 44, 32), (SPACING,) * 3)
-    image = anatomy(physical(grid))
-    return Template(like(image, grid), like((image > 0).astype(np.uint8), grid))
+    image = anatomy(physical_points(grid))
+    return Template(like(grid, image), like(grid, (image > 0).astype(np.uint8)))
 
 
 class Scan:
-    """A scan of the anatomy in another place, in other units, with a ball-shaped hole."""
+    """A scan of the anatomy in another position and in other units, with a ball-shaped hole."""
 
     def __init__(self, template, spacing=(2.0, 1.5, 3.0), direction=None, field=None, extracted=True):
         self.transform = sitk.AffineTransform(3)
@@ -66,21 +49,25 @@ class Scan:
         self.image = centred(size, spacing, direction, (30, -20, 10))
         back = self.transform.GetInverse()
         matrix, shift = np.reshape(back.GetMatrix(), (3, 3)), back.TransformPoint((0.0, 0.0, 0.0))
-        points = physical(self.image)
+        points = physical_points(self.image)
         self.template_points = np.einsum("ij,j...->i...", matrix, points) + np.reshape(shift, (3, 1, 1, 1))
         self.values = UNIT * anatomy(self.template_points)
         if not extracted:
             self.values[self.values == 0] = 0.9 * UNIT  # scalp everywhere
         centre = self.transform.TransformPoint((10.0, 5.0, 4.0))
         self.hole = np.linalg.norm(points - np.reshape(centre, (3, 1, 1, 1)), axis=0) <= 12
-        brain = carry(template.brain, self.image, back)
+        brain = resample_mask(template.brain, self.image, back)
         self.alignment = Alignment(self.transform, brain, 0.9, extracted)
         self.template = template
 
-    def slices(self, values=None, hole=None):
+    def cut(self, values=None, hole=None):
         values = self.values if values is None else values
         hole = self.hole if hole is None else hole
-        return to_slices(self.image, values, hole, self.alignment, self.template)
+        return cut_slices(self.image, values, hole, self.alignment, self.template)
+
+    @cached_property
+    def slices(self):
+        return self.cut()
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +89,15 @@ def same(a, b):
 
 @pytest.mark.parametrize("kind", ["scan", "head"])
 @pytest.mark.parametrize("lesion", [0.0, 1e7, np.nan])
-def test_what_stands_in_the_hole_never_reaches_the_slices(kind, lesion, request):
+def test_the_content_of_the_hole_never_reaches_the_slices(kind, lesion, request):
     scan = request.getfixturevalue(kind)
     painted = scan.values.copy()
     painted[scan.hole] = lesion
-    assert same(scan.slices(), scan.slices(painted))
+    assert same(scan.slices, scan.cut(painted))
 
 
-def test_known_pixels_show_the_anatomy_at_their_place_in_model_space(scan):
-    slices = scan.slices()
+def test_known_pixels_show_the_anatomy_at_their_position_in_model_space(scan):
+    slices = scan.slices
     true = sitk.GetArrayFromImage(scan.template.image)[slices.heights]
     deep = ndimage.binary_erosion(sitk.GetArrayFromImage(scan.template.brain), iterations=3)[slices.heights]
     chosen = slices.context & deep
@@ -121,7 +108,7 @@ def test_known_pixels_show_the_anatomy_at_their_place_in_model_space(scan):
 
 
 def test_hole_and_context_share_no_pixel_and_the_hole_is_empty(scan, head):
-    for slices in (scan.slices(), head.slices()):
+    for slices in (scan.slices, head.slices):
         assert not (slices.unknown & slices.context).any()
         assert slices.unknown[slices.hole].all()
         assert (slices.image[slices.unknown] == 0).all()
@@ -132,12 +119,12 @@ def test_hole_and_context_share_no_pixel_and_the_hole_is_empty(scan, head):
 @pytest.mark.parametrize("kind", ["scan", "head"])
 def test_every_slice_that_the_hole_touches_is_there_and_its_pixels_are_to_be_filled(kind, request):
     scan = request.getfixturevalue(kind)
-    slices = scan.slices()
+    slices = scan.slices
     grid = scan.template.image
     index = (scan.template_points - np.reshape(grid.GetOrigin(), (3, 1, 1, 1))) / SPACING
     column, row, height = np.rint(index).astype(int)
     assert set(height[scan.hole]) <= set(slices.heights.tolist())
-    deep = ndimage.binary_erosion(scan.hole)  # a pixel on the rim may show enough known tissue to count as known
+    deep = ndimage.binary_erosion(scan.hole)  # a pixel on the rim may show enough tissue to be known
     assert slices.hole[np.searchsorted(slices.heights, height[deep]), row[deep], column[deep]].all()
     touched = np.flatnonzero(slices.hole.any(axis=(1, 2)))
     assert len(touched) <= np.ptp(height[scan.hole]) + 3  # and no slice far from the hole
@@ -148,7 +135,7 @@ def test_every_slice_that_the_hole_touches_is_there_and_its_pixels_are_to_be_fil
 def test_at_the_ends_of_the_grid_there_are_fewer_neighbours(template):
     scan = Scan(template)
     scan.hole = scan.template_points[2] > RADII[2] - 8
-    slices = scan.slices()
+    slices = scan.slices
     assert slices.heights[-1] == template.image.GetSize()[2] - 1
     assert slices.hole[0].sum() == 0
 
@@ -159,20 +146,20 @@ def test_a_hole_of_one_voxel_touches_a_slice(template, fineness):
     for corner in np.array(fine.hole.shape) // 2 + np.arange(-4, 5)[:, None] * [1, 2, -1]:
         hole = np.zeros_like(fine.hole)
         hole[tuple(corner)] = True
-        assert len(fine.slices(hole=hole).heights) > 0
+        assert len(fine.cut(hole=hole).heights) > 0
 
 
 def test_two_holes_give_the_slices_of_both_and_none_between(scan):
     z = scan.template_points[2]
     low, high = (abs(z - height) < 3 for height in (-20, 20))
     low, high = (part & (np.linalg.norm(scan.template_points[:2], axis=0) < 12) for part in (low, high))
-    low, high, both = (scan.slices(hole=hole).heights for hole in (low, high, low | high))
+    low, high, both = (scan.cut(hole=hole).heights for hole in (low, high, low | high))
     assert sorted({*low, *high}) == both.tolist()
     assert np.diff(both).max() > 1
 
 
 def test_the_unit_of_the_intensities_does_not_matter(scan):
-    slices, scaled = scan.slices(), scan.slices(1000 * scan.values)
+    slices, scaled = scan.slices, scan.cut(1000 * scan.values)
     assert scaled.scale == pytest.approx(1000 * slices.scale, rel=1e-5)
     np.testing.assert_allclose(scaled.image, slices.image, atol=1e-4)
 
@@ -207,7 +194,7 @@ def test_a_scan_with_negative_tissue_has_its_floor_below_the_tissue():
 
 
 def test_model_intensities_go_back_by_the_scale_and_the_floor(scan):
-    slices = replace(scan.slices(), scale=100.0, floor=-40.0)
+    slices = replace(scan.slices, scale=100.0, floor=-40.0)
     half = np.full_like(slices.image, 0.5)
     source, valid = to_scan(scan.image, half, slices, scan.alignment, scan.template)
     np.testing.assert_allclose(source[valid & scan.alignment.brain], 10.0, atol=1e-2)
@@ -231,7 +218,7 @@ def test_a_brain_without_anything_to_measure_is_refused(values, known, said):
 
 def test_a_constant_brain_is_refused(scan):
     with pytest.raises(InputError, match="no contrast"):
-        scan.slices(np.where(scan.alignment.brain, 500, 0).astype(np.float32))
+        scan.cut(np.where(scan.alignment.brain, 500, 0).astype(np.float32))
 
 
 def test_a_constant_scan_stays_constant_up_to_the_rim_of_the_hole(scan):
@@ -244,8 +231,8 @@ def test_a_constant_scan_stays_constant_up_to_the_rim_of_the_hole(scan):
     assert (image[share < 0.09] == 0).all()
 
 
-def test_slices_of_the_truth_restore_the_hole(scan):
-    slices = scan.slices()
+def test_slices_of_the_true_anatomy_restore_the_hole(scan):
+    slices = scan.slices
     true = sitk.GetArrayFromImage(scan.template.image)[slices.heights] * UNIT / slices.scale
     source, valid = to_scan(scan.image, true.astype(np.float32), slices, scan.alignment, scan.template)
     assert source.shape == valid.shape == scan.hole.shape
@@ -256,11 +243,11 @@ def test_slices_of_the_truth_restore_the_hole(scan):
 
 
 def test_beyond_its_slices_the_generated_volume_is_marked_and_continued(scan):
-    slices = scan.slices()
+    slices = scan.slices
     levels = np.ones_like(slices.image)
     source, valid = to_scan(scan.image, levels, slices, scan.alignment, scan.template)
     height = (scan.template_points[2] - scan.template.image.GetOrigin()[2]) / SPACING
-    inside = carry(scan.template.brain, scan.image, scan.transform.GetInverse())
+    inside = resample_mask(scan.template.brain, scan.image, scan.transform.GetInverse())
     assert not valid[height < slices.heights.min() - 1].any()
     assert not valid[height > slices.heights.max() + 1].any()
     two_voxels = 2 * min(scan.image.GetSpacing()) / SPACING
@@ -268,14 +255,14 @@ def test_beyond_its_slices_the_generated_volume_is_marked_and_continued(scan):
     np.testing.assert_allclose(source[inside & near], slices.scale, rtol=1e-4)
 
 
-def test_the_fit_of_a_brain_extracted_scan_sees_its_edge(scan):
-    slices = scan.slices()
+def test_the_context_of_a_brain_extracted_scan_includes_its_edge(scan):
+    slices = scan.slices
     edge = scan.template.edge[slices.heights]
     assert slices.context[edge & ~slices.hole].mean() > 0.9
 
 
-def test_the_fit_of_a_head_is_confined_to_the_brain_and_its_edge_is_unknown(head):
-    slices = head.slices()
+def test_the_context_of_a_head_lies_in_the_brain_and_its_edge_is_unknown(head):
+    slices = head.slices
     brain = sitk.GetArrayFromImage(head.template.brain)[slices.heights] > 0
     edge = head.template.edge[slices.heights]
     assert not slices.context[~brain | edge].any()
@@ -285,24 +272,23 @@ def test_the_fit_of_a_head_is_confined_to_the_brain_and_its_edge_is_unknown(head
     assert slices.context[brain & ~edge & ~slices.hole].all()
 
 
-def test_scalp_of_any_brightness_changes_nothing_in_a_heads_slices(head):
+def test_the_brightness_of_the_scalp_does_not_change_the_slices_of_a_head(head):
     bright = np.where(head.values == np.float32(0.9 * UNIT), 1.1 * head.values, head.values)
     deep = ndimage.binary_erosion(sitk.GetArrayFromImage(head.template.brain), iterations=3)
-    slices, other = head.slices(), head.slices(bright)
+    slices, other = head.slices, head.cut(bright)
     inside = deep[slices.heights]
     np.testing.assert_allclose((other.image * other.scale)[inside], (slices.image * slices.scale)[inside], rtol=1e-3)
 
 
-def test_what_the_scan_does_not_show_is_no_context(scan):
+def test_pixels_outside_the_field_of_view_are_no_context(scan):
     keep = slice(0, scan.image.GetSize()[0] // 2 + 4)
-    cut = object.__new__(Scan)
-    cut.__dict__.update(scan.__dict__)
+    cut = copy(scan)
     cut.image = scan.image[keep, :, :]
     cut.values, cut.hole = (array[..., keep] for array in (scan.values, scan.hole))
     cut.alignment = replace(scan.alignment, brain=scan.alignment.brain[..., keep])
-    slices, whole = cut.slices(), scan.slices()
+    slices, whole = cut.cut(), scan.slices
     common = np.isin(whole.heights, slices.heights)
-    grid = physical(scan.template.image)[:, slices.heights]
+    grid = physical_points(scan.template.image)[:, slices.heights]
     beyond = np.zeros(slices.context.shape, bool)
     for n, i, j in np.argwhere(whole.context[common]):
         place = scan.transform.TransformPoint(grid[:, n, i, j].tolist())
@@ -322,7 +308,7 @@ def test_the_edge_of_the_brain_is_a_band_of_nine_millimetres(template):
     assert not edge[16, 22, 18]
 
 
-def test_the_support_holds_every_slices_brain_and_its_edge_and_leaves_out_the_corners(template):
+def test_the_support_covers_the_brain_and_its_edge_in_every_slice_but_not_the_corners(template):
     support = template.support
     brain = sitk.GetArrayFromImage(template.brain) > 0
     assert support.shape == brain.shape[1:]

@@ -1,14 +1,17 @@
-"""Hostile scans, masks and paths: each ends with a right result or with one sentence; hostile_inputs.py has more."""
+"""Hostile scans, masks and paths: each ends with a correct result or with one sentence; see also hostile_inputs.py."""
 
 import signal
 
 import pytest
-from hostile import FILLED, Damage, Hostile, hostile, judge
+from hostile import FILLED, Damage, Hostile, check_case, hostile
 from hypothesis import HealthCheck, given, settings
 from MedInpaintLib.command import outputs
 from MedInpaintLib.pipeline import Result
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "alarm"), reason="POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "alarm"), reason="POSIX signals"),
+    pytest.mark.usefixtures("fast_engine"),
+]
 
 FILLED_CASES = {
     "float64, left-handed, NRRD": Hostile(dtype="float64", direction="left-handed", suffix=".nrrd"),
@@ -51,19 +54,19 @@ REFUSED_CASES = {
 
 
 @pytest.mark.parametrize("case", FILLED_CASES.values(), ids=FILLED_CASES)
-def test_what_is_unusual_but_right_is_filled(small, case):
-    assert judge(case, small) == FILLED
+def test_unusual_but_correct_input_is_filled(small, case):
+    assert check_case(case, small) == FILLED
 
 
 @pytest.mark.parametrize(("case", "complaint"), REFUSED_CASES.values(), ids=REFUSED_CASES)
-def test_what_cannot_be_used_is_refused_in_one_sentence(small, case, complaint):
-    assert complaint in judge(case, small)
+def test_input_that_cannot_be_used_is_refused_in_one_sentence(small, case, complaint):
+    assert complaint in check_case(case, small)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(case=hostile())
-def test_reading_checking_and_writing_withstand_whatever_is_given(small, case):
-    """The work between reading and writing is left out, as it takes seconds: hostile_inputs.py does it."""
+def test_reading_checking_and_writing_withstand_hostile_input(small, case):
+    """A stub replaces the engine, which takes seconds; hostile_inputs.py runs it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outputs, "inpaint", lambda scan, *_: Result(scan, scan, scan, {"warnings": []}))
-        assert judge(case, small)
+        assert check_case(case, small)

@@ -1,4 +1,4 @@
-"""Scans and models are data: nothing in them is run, nothing of a run leaves the machine, nothing names the patient."""
+"""Scans and models are only data, no run opens a connection, and no output names the patient."""
 
 import ast
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 import MedInpaintLib
 import pytest
 import SimpleITK as sitk
+from MedInpaintLib.command.main import main
 from MedInpaintLib.volumes.read import read_image
 
 PACKAGE = Path(MedInpaintLib.__file__).parent
@@ -34,23 +35,23 @@ open(os.environ["HOOKED"], "w").close()
 
 
 def unsafe(tree):
-    """What in a file's syntax tree might run data as code, give a line to a shell, or open a connection."""
+    """The parts of a syntax tree that could run data as code, use a shell, or open a connection."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names if alias.name.split(".")[0] in UNSAFE_MODULES)
             case ast.ImportFrom(module=str(module), level=0) if module.split(".")[0] in UNSAFE_MODULES:
                 yield module
-            case ast.Call(func=function, args=given, keywords=keywords):
+            case ast.Call(func=function, args=arguments, keywords=keywords):
                 named, options = ast.unparse(function), {each.arg: ast.unparse(each.value) for each in keywords}
                 method = named.rsplit(".", 1)[-1]
                 if (
                     named in UNSAFE_CALLS
                     or options.get("shell", "False") != "False"
                     or method == "startCommand"
-                    or ("process" in named.lower() and method in ARGUMENT_AS_A_LIST and len(given) < 2)
+                    or ("process" in named.lower() and method in ARGUMENT_AS_A_LIST and len(arguments) < 2)
                     or (named == "torch.load" and options.get("weights_only") != "True")  # not torch 2.2's default
-                    or (named == "np.load" and (options.get("allow_pickle", "False") != "False" or len(given) > 2))
+                    or (named == "np.load" and (options.get("allow_pickle", "False") != "False" or len(arguments) > 2))
                 ):
                     yield ast.unparse(node)
 
@@ -78,12 +79,12 @@ def test_no_file_runs_data_uses_a_shell_or_connects(path):
         "self._process.startCommand(line)",
     ],
 )
-def test_the_search_for_unsafe_code_would_find_it(code):
+def test_unsafe_code_would_be_found(code):
     assert list(unsafe(ast.parse(code)))
 
 
 def named_nifti(scan, folder, name="scan"):
-    """A NIfTI whose free texts name the patient."""
+    """A NIfTI file with the name of the patient in its free texts."""
     path = folder / f"{name}.nii"
     sitk.WriteImage(scan, str(path))
     content = bytearray(path.read_bytes())
@@ -94,7 +95,7 @@ def named_nifti(scan, folder, name="scan"):
 
 
 def named_nrrd(scan, folder, name="scan"):
-    """An NRRD whose keys and values name the patient."""
+    """An NRRD file with the name of the patient in its keys and values."""
     named = sitk.Image(scan)
     named.SetMetaData("PatientName", NAME)
     named.SetMetaData(NUMBER, NAME)
@@ -116,8 +117,12 @@ def named_dicom(scan, folder):
     for index in range(scan.GetSize()[2]):
         place = scan.TransformIndexToPhysicalPoint((0, 0, index))
         slice_ = scan[:, :, index]
-        own = {"0008|0018": f"1.2.3.4.6.{index}", "0020|0032": "\\".join(map(str, place)), "0020|0013": str(index)}
-        for tag, value in {**tags, **own}.items():
+        place_tags = {
+            "0008|0018": f"1.2.3.4.6.{index}",
+            "0020|0032": "\\".join(map(str, place)),
+            "0020|0013": str(index),
+        }
+        for tag, value in {**tags, **place_tags}.items():
             slice_.SetMetaData(tag, value)
         writer.SetFileName(str(series / f"{index:03}.dcm"))
         writer.Execute(slice_)
@@ -125,7 +130,7 @@ def named_dicom(scan, folder):
 
 
 def text_chunks(png):
-    """The texts in a PNG, by chunk: the bytes after its type."""
+    """The content of each text chunk of a PNG."""
     place, found = 8, []
     while place < len(png):
         length, kind = int.from_bytes(png[place : place + 4], "big"), png[place + 4 : place + 8]
@@ -136,7 +141,7 @@ def text_chunks(png):
 
 
 def hooked(folder, command):
-    """Run a command in whose Python, and in its children's, opening a socket means to exit with 77."""
+    """Run a command in which Python, and its child processes, exit with 77 when they open a socket."""
     (folder / "hook").mkdir()
     (folder / "hook" / "sitecustomize.py").write_text(HOOK)
     variables = {**os.environ, "PYTHONPATH": str(folder / "hook"), "HOOKED": str(folder / "hooked"), "PYTHONUTF8": "1"}
@@ -147,7 +152,7 @@ def hooked(folder, command):
     scope="module", params=[(named_nifti, named_nrrd), (named_dicom, named_nifti)], ids=["NIfTI, NRRD", "DICOM, NIfTI"]
 )
 def ran(request, small, tmp_path_factory):
-    """A folder, the scan and the mask there, which name the patient, and a finished run of the command on them."""
+    """A folder, a scan and a mask that name the patient, and a finished run of the command on them."""
     folder = tmp_path_factory.mktemp("run")
     archive = folder / f"{NAME} {NUMBER}"
     archive.mkdir()
@@ -173,7 +178,7 @@ def test_a_connection_would_be_noticed(tmp_path, action):
     assert "refused: socket." in done.stderr
 
 
-def test_nothing_that_a_run_writes_beside_the_scan_names_the_patient(ran):
+def test_no_output_beside_the_scan_names_the_patient(ran):
     folder, scan, mask, done = ran
     for source in (next(scan.iterdir()) if scan.is_dir() else scan, mask):
         assert all(text.encode() in source.read_bytes() for text in (NAME, NUMBER))
@@ -186,18 +191,17 @@ def test_nothing_that_a_run_writes_beside_the_scan_names_the_patient(ran):
         assert text not in report
         assert text not in done.stdout + done.stderr
         assert text.encode() not in figure
-        if scan.is_dir():  # a series' tags are not copied; what a file says stays with the filled scan
+        if scan.is_dir():  # the tags of a series are not copied, but the header of a file is
             assert text.encode() not in (folder / "filled.mha").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "mask.nii"])
-def test_a_refusal_names_the_file_and_not_its_folder(small, tmp_path, name):
+def test_a_refusal_names_the_file_and_not_its_folder(small, tmp_path, capfd, name):
     archive = tmp_path / f"{NAME} {NUMBER}"
     archive.mkdir()
     (archive / name).write_text(f"{NAME} {NUMBER}")
-    given = {"scan.nii": small / "scan.nii.gz", "mask.nii": small / "mask.nii.gz", name: archive / name}
-    command = [sys.executable, "-m", "MedInpaintLib", "run", *given.values(), tmp_path / "filled.mha"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert name in done.stderr
-    assert not any(text in done.stdout + done.stderr for text in (NAME, NUMBER))
+    inputs = {"scan.nii": small / "scan.nii.gz", "mask.nii": small / "mask.nii.gz", name: archive / name}
+    assert main(["run", *map(str, inputs.values()), str(tmp_path / "filled.mha")]) == 2
+    out, error = capfd.readouterr()
+    assert name in error
+    assert not any(text in out + error for text in (NAME, NUMBER))

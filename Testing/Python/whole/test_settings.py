@@ -15,7 +15,8 @@ WRONG = [
     ("iterations", -1, "-1"),
     ("restarts", 0, "0"),
     ("restarts", -3, "-3"),
-    ("average", 0, "0"),
+    ("grow", -0.1, "-0.1"),
+    ("grow", 10.5, "10.5"),
     ("prior_weight", -0.5, "-0.5"),
     ("prior_weight", float("nan"), "nan"),
     ("prior_weight", float("inf"), "inf"),
@@ -23,6 +24,7 @@ WRONG = [
     ("window", 24, "24"),
     ("window", -7, "-7"),
     ("label", 0, "background"),
+    ("seed", -1, "-1"),
 ]
 
 
@@ -50,12 +52,14 @@ def test_settings_survive_the_way_through_json(device, blending):
         device=device,
         blending=blending,
         label=-2,
+        grow=1.5,
         iterations=0,
         restarts=4,
         prior_weight=0.0,
         window=3,
         weighting=False,
         prior=False,
+        residual=False,
         texture=False,
         seed=2**40,
     )

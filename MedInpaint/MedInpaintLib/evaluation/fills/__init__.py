@@ -1,0 +1,1 @@
+"""Evaluation, step 2: the methods that fill the holes."""

@@ -1,8 +1,8 @@
-"""The study's own procedure on our networks and slices: what the product's speed and quality are compared with.
+"""The procedure of the study with our networks and slices: the reference for speed and quality.
 
-Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 2017: every slice on its own, a random
-start, many steps of Adam through the whole decoder, then Poisson blending by gradient descent. The numbers of steps
-are the study's; the learning rates, which the paper leaves open, are chosen so that both descents settle.
+Source: Yeh et al., Semantic Image Inpainting with Deep Generative Models, CVPR 2017. Each slice is filled alone: a
+random start, many steps of Adam through the whole decoder, then Poisson blending by gradient descent. The numbers of
+steps are those of the study. The paper does not give the learning rates; ours let both descents converge.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BLENDING_STEPS, BLENDING_RATE = 3000, 0.01
 
 @dataclass(frozen=True)
 class ReferenceFill:
-    """What the procedure made of a case.
+    """The result of the procedure.
 
     Attributes:
         image: the scan with its hole filled.
-        seconds: of each slice with a hole, the search and the blending together.
+        seconds: of search and blending together, for each slice with a hole.
     """
 
     image: sitk.Image
@@ -49,14 +49,14 @@ def reference_fill(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ReferenceFill:
-    """Fill one slice after another, and carry the slices back to the scan.
+    """Fill one slice after another, and resample the slices to the scan.
 
     Args:
-        network: the model, on its device, without gradients of its own.
-        case: a scan with a hole, aligned with the model's space.
-        search_steps, blending_steps: of Adam, for each slice.
+        network: the model on its device; its parameters need no gradients.
+        case: a scan with a hole, aligned with model space.
+        search_steps, blending_steps: steps of Adam for each slice.
         seed: of the random starts.
-        progress: called after each slice with the number of slices done and that of all.
+        progress: called after each slice with the number of finished slices and the number of all slices.
     """
     slices, device = case.slices, next(network.parameters()).device
     random = torch.Generator().manual_seed(seed)
@@ -65,27 +65,29 @@ def reference_fill(
     numbers = np.flatnonzero(slices.hole.any(axis=(1, 2)))
     for done, number in enumerate(numbers, start=1):
         began = time.perf_counter()
-        own = slice(number, number + 1)  # of a slice on its own the weights are the paper's
-        height = slices.heights[own]
-        weight = context_weights(slices.hole[own], slices.context[own], height, Settings().window, floor=0.0)
+        alone = slice(number, number + 1)  # without neighbours, the weights are those of the paper
+        height = slices.heights[alone]
+        weight = context_weights(slices.hole[alone], slices.context[alone], height, Settings().window, floor=0.0)
         known, hole, unknown, weight = (
             torch.from_numpy(array).to(device)
             for array in (slices.image[number], slices.hole[number], slices.unknown[number], weight[0])
         )
         start = torch.randn((1, network.decoder.linear.latent), generator=random).to(device)
         relative = torch.tensor(height / (count - 1), dtype=torch.float32, device=device)
-        made = searched(network, known, weight, relative, start, search_steps)
-        stack[number] = blended(known, made, hole, unknown & ~hole, blending_steps).cpu().numpy()
+        generated = search_slice(network, known, weight, relative, start, search_steps)
+        stack[number] = blend_slice(known, generated, hole, unknown & ~hole, blending_steps).cpu().numpy()
         seconds.append(time.perf_counter() - began)
         progress(done, len(numbers))
     on_scan, _ = to_scan(case.scan, stack, slices, case.alignment, case.template)
     return ReferenceFill(with_voxels(case.scan, on_scan[case.hole], case.hole), seconds)
 
 
-def searched(network: VAE | GAN, known: Tensor, weight: Tensor, height: Tensor, start: Tensor, steps: int) -> Tensor:
+def search_slice(
+    network: VAE | GAN, known: Tensor, weight: Tensor, height: Tensor, start: Tensor, steps: int
+) -> Tensor:
     """G(z), (h, w), for the z that Adam finds: argmin_z sum_i W_i |G(z)_i - y_i| + lambda prior(z).
 
-    Source: Yeh et al. 2017, eq. 3, 6 and 7. For a VAE the prior is ||z||^2; lambda is the network's own.
+    Source: Yeh et al. 2017, eq. 3, 6 and 7. For a VAE the prior is ||z||^2. Lambda is network.prior_weight.
 
     Args:
         network: the model.
@@ -104,27 +106,27 @@ def searched(network: VAE | GAN, known: Tensor, weight: Tensor, height: Tensor, 
     return network.decoder(z.detach(), height)[0, 0]
 
 
-def blended(known: Tensor, source: Tensor, hole: Tensor, without: Tensor, steps: int) -> Tensor:
+def blend_slice(known: Tensor, source: Tensor, hole: Tensor, unknown: Tensor, steps: int) -> Tensor:
     """x, (h, w): argmin_x ||grad x - grad G(z)||^2 with x = y outside the hole, by Adam from x = G(z).
 
     Source: Yeh et al. 2017, eq. 8; Pérez et al. 2003, eq. 3.
 
     Args:
-        known: y, (h, w); what it holds in the hole is ignored.
+        known: y, (h, w); its values in the hole are ignored.
         source: G(z), (h, w).
         hole: bool (h, w).
-        without: bool (h, w), pixels outside the hole that are not known: their differences do not count.
+        unknown: bool (h, w), unknown pixels outside the hole; their differences do not count.
         steps: of Adam.
     """
     inner = source[hole].clone().requires_grad_()
     optimiser = torch.optim.Adam([inner], lr=BLENDING_RATE)
-    pairs = []  # the two ends of the pairs that count along each axis, as weights, and the differences they should have
+    pairs = []  # along each axis: which pairs of neighbours count, and the differences that they should have
     for axis in (0, 1):
         n = hole.shape[axis] - 1
-        (hole_a, hole_b), (off_a, off_b) = (
-            (mask.narrow(axis, 0, n), mask.narrow(axis, 1, n)) for mask in (hole, without)
+        (hole_a, hole_b), (unknown_a, unknown_b) = (
+            (mask.narrow(axis, 0, n), mask.narrow(axis, 1, n)) for mask in (hole, unknown)
         )
-        pairs.append(((hole_a | hole_b) & ~off_a & ~off_b, source.diff(dim=axis)))
+        pairs.append(((hole_a | hole_b) & ~unknown_a & ~unknown_b, source.diff(dim=axis)))
     for _ in range(steps):
         optimiser.zero_grad()
         x = known.masked_scatter(hole, inner)

@@ -1,4 +1,4 @@
-"""Fills of the image processing libraries, which work on one axial slice at a time and know nothing of brains."""
+"""Fills from image processing libraries. They fill one axial slice at a time and have no knowledge of brains."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ...errors import InputError
 from ...space.case import Case
 from ...volumes.mask import bounding_box
 
-MARGIN = 10  # pixels of surroundings that a slice is cropped to; both fills look at a few alone
+MARGIN = 10  # pixels around the hole to which a slice is cropped; both fills use only a few of them
 TELEA_RADIUS = 3  # pixels
 
 
 def biharmonic(case: Case) -> NDArray[np.floating]:
-    """The fill with the smoothest curvature (scikit-image): continues the slopes around the hole too."""
+    """The fill with the smoothest curvature (scikit-image). It also continues the slopes around the hole."""
     from skimage.restoration import inpaint_biharmonic
 
     return _slice_by_slice(case, inpaint_biharmonic)
 
 
 def telea(case: Case) -> NDArray[np.floating]:
-    """Fast marching from the rim inwards (Telea, J. Graphics Tools 2004; OpenCV), on 8-bit slices."""
+    """Fast marching from the border inwards (Telea, J. Graphics Tools 2004; OpenCV), on 8-bit slices."""
     import cv2
 
     def fill(image: NDArray[np.floating], hole: NDArray[np.bool_]) -> NDArray[np.floating]:
@@ -53,7 +53,7 @@ def axial_axis(image: sitk.Image) -> int:
 
 
 def _slice_by_slice(case: Case, fill: Callable[[NDArray, NDArray], NDArray]) -> NDArray[np.floating]:
-    """The hole's values (n,) by a fill of single slices: (h, w) floats and hole -> (h, w)."""
+    """The hole's values (n,) by a function that fills one slice: image (h, w), hole (h, w) -> image (h, w)."""
     filled = case.values.astype(np.float64)
     planes, holes = (np.moveaxis(array, axial_axis(case.scan), 0) for array in (filled, case.hole))
     for plane in np.flatnonzero(holes.any(axis=(1, 2))):

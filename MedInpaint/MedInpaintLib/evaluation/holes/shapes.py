@@ -1,7 +1,9 @@
-"""Holes to cut into healthy brains, where the truth under the hole is known.
+"""The geometry of holes in a brain mask: lumpy ellipsoids, squares, and clipped lesion masks.
 
-Every array is boolean, shaped (z, y, x); a hole is true where the tissue is taken away.
+Every array is boolean, shaped (z, y, x); a hole is true where the tissue is removed.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from math import pi
@@ -14,9 +16,9 @@ from scipy.spatial.transform import Rotation
 from ...errors import InputError
 
 AXIS_RATIOS = (0.75, 1.3)
-LUMPINESS = 0.15  # the surface lies this share above or below the ellipsoid, at most
-LUMPS = 6  # plane waves summed into the lumps
-LUMP_FREQUENCY = 1.5  # rad per radius and axis: about one lump to a quarter of the surface
+LUMPINESS = 0.15  # largest distance of the surface from the ellipsoid, as a share of the radius
+LUMPS = 6  # plane waves, of which the lumps are the sum
+LUMP_FREQUENCY = 1.5  # rad per radius and axis: a lump covers about a quarter of the surface
 SHARE_IN_BRAIN = 0.9  # of a lumpy hole, before it is clipped
 SHARE_KEPT = 0.8  # of a lumpy hole, in one piece, after it is clipped
 SQUARE_IN_BRAIN = 0.95
@@ -26,15 +28,20 @@ DRAWS = 1000
 def lumpy_ellipsoid(
     brain: NDArray[np.bool_], spacing: Sequence[float], radius: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """A connected hole shaped like a lesion: a randomly turned ellipsoid with a smooth, lumpy surface.
+    """A connected hole with the shape of a lesion: an ellipsoid in a random direction with a smooth, lumpy surface.
 
-    Parameters: brain, bool (z, y, x); spacing (sz, sy, sx) in mm; radius in mm, of the ball with the hole's volume.
-    Of that volume 80 to 100 % is left once the hole is clipped to the brain. The centre is uniform over the
-    brain's voxels where at least 90 % of the hole fits. The same rng state gives the same hole.
+    The hole is clipped to the brain and then has 80 to 100 % of the ball's volume. Its centre is uniform over the brain
+    voxels where at least 90 % of the hole lies in the brain. The same state of rng gives the same hole.
 
-    Raises InputError if the brain is empty or no place for a hole of this size was found in 1000 draws.
+    Args:
+        brain: bool (z, y, x).
+        spacing: (sz, sy, sx) in mm.
+        radius: mm, of the ball with the volume of the hole.
+        rng: random generator.
+
+    Raises InputError if the brain is empty, or if 1000 draws find no place for the hole.
     """
-    brain = _volume(brain, "brain")
+    brain = _as_volume(brain, "brain")
     step = np.asarray(spacing, dtype=float)
     if step.shape != (3,) or not (step > 0).all() or not radius > 0:
         raise InputError(f"A hole needs a positive radius and spacing; got radius {radius} and spacing {spacing}.")
@@ -60,21 +67,27 @@ def lumpy_ellipsoid(
 
 
 def square(brain: NDArray[np.bool_], plane_index: int, side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A square hole of side x side voxels in one axial slice, as in the 2-D inpainting literature.
+    """A square hole in one axial slice, as in the 2-D inpainting literature.
 
-    Its place is uniform over those with at least 95 % of the square in the brain; where the slice has no such place,
-    over those with the most brain. The square is not clipped.
+    Its place is uniform over the places with at least 95 % of the square in the brain. If the slice has no such place,
+    it is uniform over the places with the most brain. The square is not clipped.
+
+    Args:
+        brain: bool (z, y, x).
+        plane_index: z of the slice.
+        side: voxels.
+        rng: random generator.
 
     Raises InputError if the slice does not exist, has no brain or is smaller than the square.
     """
-    brain = _volume(brain, "brain")
+    brain = _as_volume(brain, "brain")
     if not 0 <= plane_index < len(brain):
         raise InputError(f"There is no slice {plane_index}; choose one from 0 to {len(brain) - 1}.")
     plane = brain[plane_index]
     if not 1 <= side <= min(plane.shape):
         raise InputError(f"A square of {side} voxels does not fit a slice of {plane.shape}; choose a smaller side.")
 
-    # A summed-area table counts the brain in the square at every place at once.
+    # A summed-area table counts the brain voxels in the square for all places at once.
     table = np.pad(plane.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     counts = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
     if not counts.any():
@@ -88,35 +101,35 @@ def square(brain: NDArray[np.bool_], plane_index: int, side: int, rng: np.random
 
 
 def lesion_hole(lesions: NDArray[np.bool_], brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A real lesion mask, already on the scan's grid, clipped to the brain; a new array, perhaps an empty one.
+    """A real lesion mask on the scan's grid, clipped to the brain: a new array, which can be empty.
 
-    Raises InputError if the two are not on one grid.
+    Raises InputError if the two have different grids.
     """
-    lesions, brain = _volume(lesions, "lesion"), _volume(brain, "brain")
+    lesions, brain = _as_volume(lesions, "lesion"), _as_volume(brain, "brain")
     if lesions.shape != brain.shape:
         raise InputError(f"The lesion mask is {lesions.shape} and the brain {brain.shape}; resample one to the other.")
     return lesions & brain
 
 
 def _lumpy_offsets(step: NDArray[np.float64], radius: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The hole's voxels relative to its centre, (n, 3): as many as a ball of this radius (mm) holds."""
+    """The voxels of the hole relative to its centre, (n, 3). Their volume is that of a ball of this radius (mm)."""
     ratios = rng.uniform(*AXIS_RATIOS, size=3)
     axes = radius * ratios / np.cbrt(ratios.prod())
-    turn = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
+    rotation = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
     waves = LUMP_FREQUENCY * rng.standard_normal((3, LUMPS))
     phases = rng.uniform(0, 2 * pi, size=LUMPS)
-    shift = rng.uniform(-0.5, 0.5, size=3)  # voxels: the centre is not on the grid
+    shift = rng.uniform(-0.5, 0.5, size=3)  # voxels: the centre lies between voxel centres
 
-    reach = np.linalg.norm(turn * axes, axis=1) * (1 + LUMPINESS) / (1 - LUMPINESS)
+    reach = np.linalg.norm(rotation * axes, axis=1) * (1 + LUMPINESS) / (1 - LUMPINESS)
     half = np.ceil(reach / step).astype(int) + 1
     box = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half), indexing="ij"), axis=-1).reshape(-1, 3)
 
-    points = (box + shift) * step @ turn / axes  # the ellipsoid is now the unit ball
+    points = (box + shift) * step @ rotation / axes  # the ellipsoid is now the unit ball
     distance = np.linalg.norm(points, axis=1)
     lumps = np.sin(points / np.maximum(distance, 1e-9)[:, None] @ waves + phases).sum(axis=1)
     depth = distance / (1 + LUMPINESS * lumps / np.abs(lumps).max())
 
-    # The level set with the wanted number of voxels: the volume is right however coarse the grid.
+    # The hole is the level set with the right number of voxels, so its volume is right on coarse grids, too.
     count = max(1, round(4 / 3 * pi * radius**3 / step.prod()))
     return box[np.argpartition(depth, count - 1)[:count]]
 
@@ -131,7 +144,8 @@ def _largest_piece(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.argwhere(pieces == 1 + sizes.argmax()) + corner
 
 
-def _volume(mask: NDArray[np.bool_], name: str) -> NDArray[np.bool_]:
+def _as_volume(mask: NDArray[np.bool_], name: str) -> NDArray[np.bool_]:
+    """The mask as bool. Raises InputError if it has not three axes."""
     mask = np.asarray(mask, dtype=bool)
     if mask.ndim != 3:
         raise InputError(f"The {name} mask has {mask.ndim} axes; give one with three (z, y, x).")

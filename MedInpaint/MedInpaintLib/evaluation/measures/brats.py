@@ -1,4 +1,4 @@
-"""The measurements of the BraTS local inpainting challenge, by its own package, which is called if it is installed.
+"""The measurements of the BraTS local inpainting challenge, computed by the challenge's package if it is installed.
 
 Source: Kofler et al., The Brain Tumor Segmentation Challenge 2023: Local Synthesis of Healthy Brain Tissue via
 Inpainting, arXiv 2305.08992. `inpainting` on PyPI is licensed AGPL-3.0, so nothing here depends on it.
@@ -23,7 +23,7 @@ def check_brats() -> None:
 
 
 def brats_metrics(truth: NDArray[np.floating], fill: NDArray[np.floating], hole: NDArray[np.bool_]) -> dict[str, float]:
-    """brats_mse, brats_psnr (dB) and brats_ssim in the challenge's definition, of arrays (z, y, x)."""
+    """brats_mse, brats_psnr (dB) and brats_ssim, as the challenge defines them, of arrays (z, y, x)."""
     import torch
     from inpainting.challenge_metrics_2023 import generate_metrics
 
@@ -31,7 +31,7 @@ def brats_metrics(truth: NDArray[np.floating], fill: NDArray[np.floating], hole:
         torch.as_tensor(image, dtype=torch.float32)[None] for image in (fill, truth, np.where(hole, 0, truth))
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the package's own, on how it makes its tensors
+        warnings.simplefilter("ignore", UserWarning)  # the package warns of how it creates its tensors
         values = generate_metrics(
             prediction=prediction, target=target, normalization_tensor=voided, mask=torch.as_tensor(hole)[None]
         )

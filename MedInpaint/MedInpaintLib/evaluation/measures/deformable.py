@@ -1,4 +1,4 @@
-"""Deformable registration of two scans of one brain, and its error where the deformation is known.
+"""Deformable registration of two scans of a brain, and its error if the deformation is known.
 
 Source: Vercauteren et al. 2007, Non-parametric diffeomorphic image registration with the demons algorithm, MICCAI.
 """
@@ -10,22 +10,23 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 CONTROL_SPACING = 40.0  # mm between the control points of the known deformation
-KNOWN_LENGTH = 4.0  # mm: the mean length of its displacements in the brain, as between two aligned heads
+KNOWN_LENGTH = 4.0  # mm: mean length of its displacements in the brain, as between two aligned heads
 WORKING_SPACING = 2.0  # mm; both scans are resampled to it
-SHRINK_FACTORS = (4, 2, 1)  # of the working grid, from coarse to fine
+SHRINK_FACTORS = (4, 2, 1)  # of the working grid: levels from coarse to fine
 ITERATIONS = 40  # a level
-FIELD_SIGMA = 1.0  # voxels of the level: the displacements are smoothed by it after each iteration
+FIELD_SIGMA = 1.0  # voxels of the level: smooths the displacements after each iteration
 
 
 def random_deformation(
     scan: sitk.Image, brain: NDArray[np.bool_], seed: int, length: float = KNOWN_LENGTH
 ) -> sitk.DisplacementFieldTransform:
-    """A smooth random deformation: takes a point of the deformed scan to the scan's. The same seed gives the same.
+    """A smooth random deformation, which maps a point of the deformed scan to a point of the scan.
 
     Args:
-        scan: gives the geometry.
+        scan: the geometry.
         brain: bool (z, y, x).
-        length: mean length of its displacements in the brain, mm.
+        seed: the same seed gives the same deformation.
+        length: mean length of the displacements in the brain, mm.
     """
     extent = [n * side for n, side in zip(scan.GetSize(), scan.GetSpacing(), strict=True)]
     spline = sitk.BSplineTransformInitializer(scan, [max(1, round(mm / CONTROL_SPACING)) for mm in extent], order=3)
@@ -38,12 +39,12 @@ def random_deformation(
 
 
 def deformed(scan: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """The scan deformed, float32 on its own grid: each voxel is taken from where the transform takes its centre."""
+    """The deformed scan, float32 on the same grid. The transform maps its points to points of the scan."""
     return sitk.Resample(sitk.Cast(scan, sitk.sitkFloat32), scan, transform, sitk.sitkLinear, 0.0)
 
 
 def displacements(transform: sitk.Transform, grid: sitk.Image) -> NDArray[np.float64]:
-    """How far the transform moves each voxel of a grid: (z, y, x, 3), mm along x, y, z in LPS."""
+    """The displacement of each voxel of a grid: (z, y, x, 3), mm along x, y, z in LPS."""
     field = sitk.TransformToDisplacementFieldFilter()
     field.SetReferenceImage(grid)
     field.SetOutputPixelType(sitk.sitkVectorFloat64)
@@ -51,9 +52,9 @@ def displacements(transform: sitk.Transform, grid: sitk.Image) -> NDArray[np.flo
 
 
 def register_demons(fixed: sitk.Image, moving: sitk.Image) -> sitk.DisplacementFieldTransform:
-    """Demons with symmetric forces, from coarse to fine: takes a point of the fixed scan to the moving scan's.
+    """Demons with symmetric forces, from coarse to fine. The result maps a point of the fixed scan to the moving scan.
 
-    The two are of one scanner and aligned but for the deformation. The same input gives the same transform.
+    Both scans are of the same scanner and differ only by the deformation. The same input gives the same transform.
     """
     grid = _working_grid(fixed)
     scans = [sitk.Resample(sitk.Cast(scan, sitk.sitkFloat32), grid, sitk.Transform()) for scan in (fixed, moving)]
@@ -61,7 +62,7 @@ def register_demons(fixed: sitk.Image, moving: sitk.Image) -> sitk.DisplacementF
     for factor in SHRINK_FACTORS:
         level = [sitk.BinShrink(scan, [factor] * 3) for scan in scans]
         demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
-        demons.SetNumberOfThreads(1)  # threads may add up in any order
+        demons.SetNumberOfThreads(1)  # threads add in any order, so two runs would differ
         demons.SetNumberOfWorkUnits(1)
         demons.SetNumberOfIterations(ITERATIONS)
         demons.SetSmoothDisplacementField(True)
@@ -73,13 +74,13 @@ def register_demons(fixed: sitk.Image, moving: sitk.Image) -> sitk.DisplacementF
 def registration_error(
     found: sitk.Transform, truth: sitk.Transform, grid: sitk.Image, regions: dict[str, NDArray[np.bool_]]
 ) -> dict[str, float]:
-    """Mean distance (mm) of where two transforms take the voxels of each region, bool (z, y, x) on the grid."""
-    apart = np.linalg.norm(displacements(found, grid) - displacements(truth, grid), axis=-1)
-    return {name: float(apart[region].mean()) for name, region in regions.items()}
+    """Mean distance (mm) between the points of two transforms, over the voxels of each region, bool (z, y, x)."""
+    distance = np.linalg.norm(displacements(found, grid) - displacements(truth, grid), axis=-1)
+    return {name: float(distance[region].mean()) for name, region in regions.items()}
 
 
 def _working_grid(scan: sitk.Image) -> sitk.Image:
-    """An empty volume over the scan's, of voxels of about the working spacing; every level divides its size."""
+    """An empty volume over the scan with about the working spacing. The shrink factors divide its size."""
     multiple = max(SHRINK_FACTORS)
     extent = np.array(scan.GetSize()) * scan.GetSpacing()
     size = multiple * np.maximum(1, np.rint(extent / WORKING_SPACING / multiple)).astype(int)

@@ -1,4 +1,4 @@
-"""One fill of one case, made and measured."""
+"""Fill the hole of a case and measure the result."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ from numpy.typing import NDArray
 from ...report.measures import brain_range, psnr
 from ...space.case import Case
 from ...volumes.image import scan_values, spacing_zyx, with_voxels
-from ..fills.fills import Fill
-from ..holes.cases import Hole, Subject
-from ..tables.rows import NAN, Row
+from ..fills.baselines import Fill
+from ..holes.cases import Hole
+from ..holes.subjects import Subject
 from .brats import brats_metrics
 from .memory import PeakMemory
 from .quality import measure
+from .row import NAN, Row
 
 
 def measure_fill(
     subject: Subject, hole: Hole, case: Case, name: str, fill: Fill, preparation: float, brats: bool = False
 ) -> tuple[Row, NDArray[np.number]]:
-    """Fill the hole, put the result into the scan as the product does, and measure it on the scan's own grid.
+    """Fill the hole, write the result into the scan as the product does, and measure it on the scan's grid.
 
     Args:
-        name: the fill's.
-        preparation: seconds that the case has taken.
-        brats: measure as the BraTS challenge does, too.
+        subject: the scan that is the truth.
+        hole: the hole in it.
+        case: the same scan without the content of the hole.
+        name: of the fill.
+        fill: the method.
+        preparation: seconds in which the case was prepared.
+        brats: also take the measurements of the BraTS challenge.
 
-    Returns the row and the hole's new voxels, rounded to the scan's type.
+    Returns the row and the new voxels of the hole, rounded to the scan's type.
     """
     with PeakMemory() as memory:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         values = fill(case)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
     filled = with_voxels(case.scan, values, case.hole)
     before, after = (sitk.GetArrayFromImage(image) for image in (subject.scan, filled))
     spacing = spacing_zyx(subject.scan)

@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs."""
+"""The memory that a fill needs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from types import TracebackType
 import numpy as np
 
 PROCESS = Path("/proc/self")
-RESET_PEAK = "5"  # what clear_refs takes to begin the peak of resident memory anew, see proc(5)
+RESET_PEAK = "5"  # written to clear_refs, it resets the peak of resident memory, see proc(5)
 
 
 class PeakMemory:
-    """How far memory rises within a `with` block above what is in use when it begins.
+    """The peak of memory in a `with` block, above the memory in use at its start.
 
     Attributes:
-        megabytes: of 10^6 bytes; of the process or of the GPU, if torch works on one: what rises more. Not a number
-            where the system does not tell (no Linux).
+        megabytes: 10^6 bytes; of the process or of the GPU that torch uses, the larger one. NaN if the system does not
+            report the memory (only Linux does).
     """
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
-        _begin_anew()
+        _reset_peak()
         self.megabytes = float("nan")
         self._before = _resident("VmRSS"), _on_gpu("memory_allocated")
         return self
@@ -36,9 +36,9 @@ class PeakMemory:
         self.megabytes = float(np.fmax(*rises))
 
 
-def _begin_anew() -> None:
-    """Give freed memory back to the system, or the block would take it unnoticed, and reset the peak."""
-    with suppress(AttributeError, OSError, TypeError):  # another C library than glibc has no such call
+def _reset_peak() -> None:
+    """Return freed memory to the system, because the block could use it without a rise, and reset the peak."""
+    with suppress(AttributeError, OSError, TypeError):  # only glibc has this function
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         (PROCESS / "clear_refs").write_text(RESET_PEAK)
@@ -46,7 +46,7 @@ def _begin_anew() -> None:
 
 
 def _resident(name: str) -> float:
-    """A line of /proc/self/status in MB, not a number if there is none."""
+    """A line of /proc/self/status, MB; NaN if there is none."""
     try:
         lines = (PROCESS / "status").read_text().splitlines()
     except OSError:
@@ -54,8 +54,8 @@ def _resident(name: str) -> float:
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:")), float("nan"))
 
 
-def _on_gpu(question: str) -> float:
-    """What a function of torch.cuda says, in MB; not a number if torch uses no CUDA."""
+def _on_gpu(function: str) -> float:
+    """The result of a function of torch.cuda, MB; NaN if torch does not use CUDA."""
     import torch
 
-    return (getattr(torch.cuda, question)() or 0) / 1e6 if torch.cuda.is_initialized() else float("nan")
+    return (getattr(torch.cuda, function)() or 0) / 1e6 if torch.cuda.is_initialized() else float("nan")

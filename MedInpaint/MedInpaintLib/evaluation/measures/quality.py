@@ -1,9 +1,11 @@
-"""How good a fill is, measured inside the hole against the truth that was taken away.
+"""The quality of a fill in the hole, where the truth is known.
 
-truth and fill are real arrays (z, y, x), equal outside the hole; hole and brain are bool (z, y, x); spacing is
-(sz, sy, sx) in mm; data_range is the intensity that counts as full scale, see brain_range. Every function raises
-InputError if the hole is empty or the arrays are not on one grid.
+Arguments: truth and fill, real arrays (z, y, x), equal outside the hole; hole and brain, bool (z, y, x); spacing,
+(sz, sy, sx) in mm; data_range, the intensity of full scale, see `brain_range`. Every function raises InputError if the
+hole is empty or the arrays have different shapes.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -11,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ...blending.noise import second_differences
-from ...report.measures import Mask, Real, _check, _error, _ratio, brain_range, psnr, seam
+from ...report.measures import Mask, Real, brain_range, check_mask, hole_error, psnr, ratio_or_infinity, seam
 from ...volumes.mask import bounding_box
 
 SSIM_SIGMA = 1.5  # voxels
@@ -19,7 +21,7 @@ SSIM_RADIUS = 5  # voxels: scikit-image cuts the window at 3.5 sigma, which make
 
 
 def measure(truth: Real, fill: Real, hole: Mask, brain: Mask, spacing: Sequence[float]) -> dict[str, float]:
-    """All measurements of one fill: psnr (dB), ssim, mae, sharpness, noise and seam (ratios)."""
+    """All measurements of a fill: psnr (dB), ssim, mae (share of full scale), and the ratios sharpness, noise, seam."""
     data_range = brain_range(truth, brain)
     return {
         "psnr": psnr(truth, fill, hole, data_range),
@@ -33,18 +35,18 @@ def measure(truth: Real, fill: Real, hole: Mask, brain: Mask, spacing: Sequence[
 
 def mae(truth: Real, fill: Real, hole: Mask, data_range: float) -> float:
     """Mean absolute error over the hole, as a share of data_range."""
-    return float(np.abs(_error(truth, fill, hole)).mean() / data_range)
+    return float(np.abs(hole_error(truth, fill, hole)).mean() / data_range)
 
 
 def ssim(truth: Real, fill: Real, hole: Mask, data_range: float) -> float:
-    """Structural similarity (Wang et al., IEEE TIP 2004) in 3-D, averaged over the hole; 1 if equal.
+    """Structural similarity (Wang et al., IEEE TIP 2004) in 3-D, the mean over the hole; 1 if equal.
 
-    The window is a Gaussian, sigma 1.5 voxels. The volume is mirrored where the window leaves it, so that volumes
-    thinner than the window can be measured too.
+    The window is a Gaussian with sigma 1.5 voxels. The volume is mirrored at its faces, so it can be thinner than the
+    window.
     """
     from skimage.metrics import structural_similarity
 
-    _check(hole, truth, fill)
+    check_mask(hole, truth, fill)
     box, cut = _box(hole, SSIM_RADIUS)
     a, b = (np.pad(np.asarray(image[box], dtype=np.float64), cut, mode="symmetric") for image in (truth, fill))
     _, similarity = structural_similarity(
@@ -54,20 +56,20 @@ def ssim(truth: Real, fill: Real, hole: Mask, data_range: float) -> float:
 
 
 def sharpness(truth: Real, fill: Real, hole: Mask, spacing: Sequence[float]) -> float:
-    """Mean gradient magnitude of the fill in the hole over the truth's: below 1 is blurred, above 1 too rough.
+    """Mean gradient magnitude of the fill over that of the truth, in the hole. Below 1: blurred; above 1: too rough.
 
-    Gradients are central differences per mm; an axis one voxel long has none.
+    Gradients are central differences per mm. An axis with one voxel has no gradient.
     """
-    _check(hole, truth, fill)
-    return _ratio(_mean_gradient(fill, hole, spacing), _mean_gradient(truth, hole, spacing))
+    check_mask(hole, truth, fill)
+    return ratio_or_infinity(_mean_gradient(fill, hole, spacing), _mean_gradient(truth, hole, spacing))
 
 
 def noise(truth: Real, fill: Real, hole: Mask) -> float:
-    """Noise of the fill over the truth's, both as `texture.second_differences` shows it; 1: as noisy as the truth."""
-    _check(hole, truth, fill)
+    """Noise of the fill over that of the truth: the ratio of the median absolute second differences in the hole."""
+    check_mask(hole, truth, fill)
     box = bounding_box(hole, 1)
     levels = (np.median(np.abs(second_differences(image[box])[hole[box]])) for image in (fill, truth))
-    return _ratio(*map(float, levels))
+    return ratio_or_infinity(*map(float, levels))
 
 
 def _mean_gradient(image: Real, hole: Mask, spacing: Sequence[float]) -> float:
@@ -81,7 +83,7 @@ def _mean_gradient(image: Real, hole: Mask, spacing: Sequence[float]) -> float:
 
 
 def _box(hole: Mask, margin: int) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
-    """The hole's bounding box with a margin, and how many voxels of the margin each side of the volume cuts off."""
+    """The bounding box of the hole with a margin, and the voxels of the margin outside the volume at each side."""
     box, cut = [], []
     for span, length in zip(ndimage.find_objects(hole.astype(np.uint8))[0], hole.shape, strict=True):
         start, stop = span.start - margin, span.stop + margin

@@ -1,0 +1,1 @@
+"""Evaluation, step 4: the table of all fills, its summary, and the study's claims."""

@@ -1,8 +1,9 @@
-"""The study's figures and claims, and what the experiment says about each claim.
+"""The study's results and claims, and what the experiment finds for each claim.
 
 The study compared GANs and VAEs with convolution kernels of 3 and 7 by latent search on three 96 x 96 slices of brain
-MRI. A claim is judged by the paired differences of all cases: it holds if these go its way and the Wilcoxon test gives
-p < 0.05, it does not hold if they go the other way with p < 0.05, and else it is not decided.
+MRI. The verdict on a claim comes from the paired differences of all cases. The claim holds if the differences agree
+with it and the Wilcoxon test gives p < 0.05. It does not hold if they disagree with p < 0.05. Otherwise it is not
+decided.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..holes.cases import ELLIPSOID, SQUARE
-from .rows import Row
-from .statistics import Paired, by_fill, gains, larger, measured, paired, rivals
+from ..holes.cases import ELLIPSOID, SQUARE, split_kind
+from ..measures.row import Row
+from .statistics import Paired, by_fill, gains, larger_kernels, measured, paired, vaes_and_gans
 
 STUDY = {  # kind, kernel, ablation: PSNR in dB of its three slices
     ("gan", 3, ""): (26.93, 19.38, 21.85),
@@ -24,22 +25,22 @@ STUDY = {  # kind, kernel, ablation: PSNR in dB of its three slices
     ("vae", 7, "no blending"): (28.76, 18.83, 19.07),
 }
 STUDY_SIDE = 96  # pixels of its slices
-FEWER = 0.25  # of the GAN's epochs and of their time, which its VAEs did without
+FEWER = 0.25  # share by which the study's VAEs needed fewer epochs, and less time, than its GANs
 LEVEL = 0.05  # of p
-LARGE = {SQUARE: 40, ELLIPSOID: 16}  # percent of the width, mm: holes from here on are large
+LARGE = {SQUARE: 40, ELLIPSOID: 16}  # percent of the width, mm: holes of this size or more are large
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not decided", "not tested"
 MEASURES = ("psnr", "ssim")
-PARTS = {"no prior": "prior", "unweighted": "weighting", "no blending": "blending"}  # by the ablation that lacks it
+PARTS = {"no prior": "prior", "unweighted": "weighting", "no blending": "blending"}  # ablation: the part it lacks
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison that a claim rests on.
+    """One comparison for a claim.
 
     Attributes:
-        compared: what with what.
-        measure: a key of MEASURES.
-        result: of the differences, which the claim says are positive.
+        compared: names of the fills.
+        measure: one of MEASURES.
+        result: the differences. The claim says that they are positive.
     """
 
     compared: str
@@ -48,7 +49,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Whether the claim holds here."""
+        """Whether the claim holds in this comparison."""
         if self.result.p >= LEVEL or self.result.median == 0:
             return OPEN
         return HOLDS if self.result.median > 0 else FAILS
@@ -56,14 +57,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the study and what was found."""
+    """A claim of the study and the findings about it."""
 
     text: str
     findings: tuple[Finding, ...]
 
     @property
     def verdict(self) -> str:
-        """Of all findings together."""
+        """Whether the claim holds in all findings together."""
         verdicts = {finding.verdict for finding in self.findings}
         if len(verdicts) < 2:
             return next(iter(verdicts), UNTESTED)
@@ -71,31 +72,33 @@ class Claim:
 
 
 def claims(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> list[Claim]:
-    """The study's claims about quality; the models' cards say which fill is which model."""
+    """The study's claims about quality. The cards give the kind and the kernel of the models."""
     large = [row for row in rows if is_large(row.kind)]
+    pairs = vaes_and_gans(cards)
     parts = [
-        Claim(f"The {name} matters", _findings(rows, [(model, f"{model} {lack}") for model in cards]))
-        for lack, name in PARTS.items()
+        Claim(f"The {part} matters", _findings(rows, [(model, f"{model} {ablation}") for model in cards]))
+        for ablation, part in PARTS.items()
     ]
     return [
-        Claim("VAEs beat GANs", _findings(rows, rivals(cards))),
-        Claim("VAEs beat GANs in large holes too", _findings(large, rivals(cards))),
-        Claim("Larger kernels help", _findings(rows, larger(cards))),
+        Claim("VAEs beat GANs", _findings(rows, pairs)),
+        Claim("VAEs beat GANs in large holes too", _findings(large, pairs)),
+        Claim("Larger kernels help", _findings(rows, larger_kernels(cards))),
         *parts,
-        Claim("The prior matters more in VAEs than in GANs", tuple(_prior_gains(rows, rivals(cards)))),
+        Claim("The prior matters more in VAEs than in GANs", tuple(_prior_gains(rows, pairs))),
     ]
 
 
 def is_large(kind: str) -> bool:
-    """Whether a kind of hole is among the large ones."""
-    shape = kind.rstrip("0123456789")
-    return shape in LARGE and int(kind.removeprefix(shape)) >= LARGE[shape]
+    """Whether a kind of hole is large."""
+    shape, size = split_kind(kind)
+    return shape in LARGE and size >= LARGE[shape]
 
 
-def _findings(rows: Sequence[Row], compared: Sequence[tuple[str, str]]) -> tuple[Finding, ...]:
+def _findings(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> tuple[Finding, ...]:
+    """The differences of each pair of fills that has cases in common."""
     fills = by_fill(rows)
     found = []
-    for name, reference in compared:
+    for name, reference in pairs:
         for measure in MEASURES:
             a, b = (measured(fills.get(fill, {}), measure) for fill in (name, reference))
             result = paired(a, b)
@@ -104,9 +107,10 @@ def _findings(rows: Sequence[Row], compared: Sequence[tuple[str, str]]) -> tuple
     return tuple(found)
 
 
-def _prior_gains(rows: Sequence[Row], compared: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+def _prior_gains(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    """For each pair of a VAE and a GAN: what the prior gains in the VAE minus what it gains in the GAN."""
     fills = by_fill(rows)
-    for vae, gan in compared:
+    for vae, gan in pairs:
         for measure in MEASURES:
             of_vae, of_gan = (
                 gains(*(measured(fills.get(fill, {}), measure) for fill in (name, f"{name} no prior")))

@@ -1,4 +1,4 @@
-"""Fills compared case by case: differences of the same holes, and whether they may be chance."""
+"""Paired differences of two fills in the same holes, and the test of whether they can be chance."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from itertools import permutations
 import numpy as np
 from scipy.stats import wilcoxon
 
-from ..fills.fills import ABLATIONS
-from .rows import Row
+from ..fills.models import ABLATIONS
+from ..measures.row import Row
 
-REFERENCES = ("harmonic", "linear")  # what the fills after them are compared with
+REFERENCES = ("harmonic", "linear")  # the fills that the others are compared with
 
 
 @dataclass(frozen=True)
 class Paired:
-    """One fill against another over the cases that both have filled.
+    """The differences of two fills over the cases that both filled.
 
     Attributes:
-        n: cases.
-        median: of the differences.
-        worse: cases in which the first is lower.
-        lowest: difference.
-        p: of a two-sided Wilcoxon signed-rank test; 1 if no case differs.
+        n: number of cases.
+        median: median difference.
+        worse: number of cases in which the first fill is lower.
+        lowest: lowest difference.
+        p: of the two-sided Wilcoxon signed-rank test; 1 if all differences are 0.
     """
 
     n: int
@@ -43,54 +43,54 @@ def by_fill(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
 
 
 def measured(cases: Mapping[str, Row], measure: str) -> dict[str, float]:
-    """case -> an attribute of its row."""
+    """case -> the measurement in its row."""
     return {case: getattr(row, measure) for case, row in cases.items()}
 
 
 def gains(cases: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
-    """case -> by how much the first is higher, of the cases in both."""
+    """case -> cases - reference, for the cases in both."""
     return {case: value - reference[case] for case, value in cases.items() if case in reference}
 
 
 def paired(cases: Mapping[str, float], reference: Mapping[str, float]) -> Paired | None:
-    """The differences between two fills given as case -> measurement; None if they have no case in common."""
-    common = gains(cases, reference)
-    if not common:
+    """The differences of two fills, given as case -> measurement; None if they have no case in common."""
+    differences = np.array([*gains(cases, reference).values()])
+    if not differences.size:
         return None
-    differences = np.array([*common.values()])
+    worse = int((differences < 0).sum())
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
-    return Paired(len(common), float(np.median(differences)), int((differences < 0).sum()), float(differences.min()), p)
+    return Paired(len(differences), float(np.median(differences)), worse, float(differences.min()), p)
 
 
 def full_name(fill: str) -> str:
-    """The model that a fill is an ablation of; any other fill's own name."""
+    """The name of the model without the name of the ablation; other names do not change."""
     return next((fill.removesuffix(f" {name}") for name in ABLATIONS if fill.endswith(f" {name}")), fill)
 
 
 def comparisons(fills: Sequence[str], cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
-    """Which fill is compared with which.
+    """The pairs of fills to compare.
 
-    Every fill with the references before it, every ablation with its model, a VAE with the GAN of its kernel, and of
-    models of one kind a larger kernel with a smaller one.
+    Every fill with the references, every ablation with its model, a VAE with the GAN of the same kernel, and a larger
+    kernel with a smaller one in models of the same kind.
 
     Args:
-        fills: names of those there are.
-        cards: the models' cards by their names.
+        fills: names of the fills.
+        cards: the cards of the models by their names.
     """
-    whole = [name for name in fills if full_name(name) == name]
+    full = [name for name in fills if full_name(name) == name]
     pairs = [
         (name, reference)
         for rank, reference in enumerate(REFERENCES)
-        for name in whole
+        for name in full
         if reference in fills and name not in REFERENCES[: rank + 1]
     ]
     pairs += [(name, full_name(name)) for name in fills if full_name(name) != name and full_name(name) in fills]
-    models = {name: cards[name] for name in whole if name in cards}
-    return pairs + rivals(models) + larger(models)
+    models = {name: cards[name] for name in full if name in cards}
+    return pairs + vaes_and_gans(models) + larger_kernels(models)
 
 
-def rivals(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
-    """The names of each VAE and each GAN of its kernel."""
+def vaes_and_gans(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """The names of each VAE and each GAN with the same kernel."""
     return [
         (a, b)
         for a, b in permutations(cards, 2)
@@ -98,8 +98,8 @@ def rivals(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
     ]
 
 
-def larger(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
-    """The names of each model and each of its kind with a smaller kernel."""
+def larger_kernels(cards: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """The names of each model and each model of the same kind with a smaller kernel."""
     return [
         (a, b)
         for a, b in permutations(cards, 2)

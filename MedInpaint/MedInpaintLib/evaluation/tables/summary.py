@@ -1,4 +1,4 @@
-"""The summary in Markdown: medians with quartiles, then paired differences, per group of scans and kind of hole."""
+"""The summary in Markdown: medians with quartiles and paired differences, by group of scans and kind of hole."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .rows import Row, markdown
+from ..measures.row import Row
 from .statistics import by_fill, comparisons, measured, paired
+from .text import markdown
 
 COLUMNS = {  # attribute of Row: heading, decimals
     "psnr": ("PSNR, dB", 2),
@@ -27,7 +28,7 @@ PAIRED_HEADING = ("fill", "against", "n", "median dB", "p", "median SSIM", "p", 
 
 
 def summary(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
-    """The whole summary, made from the table alone; the models' cards say which of them are compared."""
+    """The whole summary. The cards of the models decide which models are compared."""
     changed = sum(row.changed_outside for row in rows)
     same = sum(row.same_geometry and row.same_type for row in rows)
     parts = [
@@ -46,13 +47,13 @@ def summary(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
 
 
 def by_group_and_kind(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
-    """The rows of each group and kind of hole, in the order in which these first appear."""
+    """The rows of each group and kind of hole, in the order of the table."""
     for key in dict.fromkeys((row.group, row.kind) for row in rows):
         yield key, [row for row in rows if (row.group, row.kind) == key]
 
 
 def full_table(rows: Sequence[Row]) -> str:
-    """All measurements of each fill; a column that has no number at all is left out."""
+    """All measurements of each fill, without the columns that have no number."""
     shown = {key: look for key, look in COLUMNS.items() if not all(np.isnan(getattr(row, key)) for row in rows)}
     lines = []
     for name, cases in by_fill(rows).items():
@@ -62,7 +63,7 @@ def full_table(rows: Sequence[Row]) -> str:
 
 
 def paired_table(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
-    """The paired differences; empty if nothing can be compared."""
+    """The paired differences; "" if nothing can be compared."""
     fills = by_fill(rows)
     lines = []
     for name, reference in comparisons(list(fills), cards):
@@ -75,7 +76,7 @@ def paired_table(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
 
 
 def quartiles(values: Sequence[float], decimals: int) -> str:
-    """Median [quartiles] of the numbers among the values."""
+    """Median [quartiles] of the values that are not NaN."""
     numbers = [value for value in values if not np.isnan(value)]
     if not numbers:
         return "-"
@@ -84,5 +85,5 @@ def quartiles(values: Sequence[float], decimals: int) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two significant digits at most."""
+    """A p value with two significant digits at most."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.01 else f"{p:.2f}"

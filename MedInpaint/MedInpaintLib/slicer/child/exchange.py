@@ -1,10 +1,4 @@
-"""The bridge to Qt: the engine in a child process, so that the application stays usable and a run can be cancelled.
-
-A process rather than a thread: it can be ended at any moment, and all memory, the GPU's too, is then free again.
-
-Of Qt only what PythonQt (Slicer) and PySide6 (the tests) spell alike is used: methods rather than properties, new-style
-connections, and handlers without arguments, so that neither overloads nor the types of signals' arguments matter.
-"""
+"""What application and child exchange: the volumes in files, the settings as options of `medinpaint run`."""
 
 from __future__ import annotations
 
@@ -20,25 +14,42 @@ if TYPE_CHECKING:
 
     from ...pipeline import Result
 
-# MetaImage keeps spacing, direction and origin as they are. NRRD stores spacing times direction and NIfTI 32-bit
-# numbers, which moves a result in its last digits.
+# MetaImage keeps spacing, direction and origin exactly. NRRD stores spacing times direction, and NIfTI 32-bit numbers:
+# both change the last digits.
 SCAN, MASK, FILLED, GENERATED, UNCERTAINTY = (
     f"{name}.mha" for name in ("scan", "mask", "filled", "generated", "uncertainty")
 )
 REPORT = "report.json"
 
 
-def _files(folder: Path, settings: Settings) -> list[str]:
-    files = ["run", *(str(folder / name) for name in (SCAN, MASK, FILLED))]
-    files += [f"--generated={folder / GENERATED}", f"--report={folder / REPORT}"]
-    return [*files, f"--uncertainty={folder / UNCERTAINTY}"] if settings.residual else files
+def write_inputs(folder: Path, image: sitk.Image, mask: sitk.Image) -> None:
+    """Write scan and mask for the child, exactly, but without their metadata, which may name the patient.
+
+    Raises:
+        RuntimeError: they cannot be written.
+    """
+    import SimpleITK as sitk
+
+    for volume, name in ((image, SCAN), (mask, MASK)):
+        plain = sitk.Image(volume)
+        plain.MakeUnique()  # the copy shares its metadata with the original until then
+        for key in plain.GetMetaDataKeys():
+            plain.EraseMetaData(key)
+        sitk.WriteImage(plain, str(folder / name), useCompression=False)
+
+
+def files(folder: Path, settings: Settings) -> list[str]:
+    """The first arguments of the child: `run` and the files in this folder that it reads and writes."""
+    names = ["run", *(str(folder / name) for name in (SCAN, MASK, FILLED))]
+    names += [f"--generated={folder / GENERATED}", f"--report={folder / REPORT}"]
+    return [*names, f"--uncertainty={folder / UNCERTAINTY}"] if settings.residual else names
 
 
 def arguments(settings: Settings) -> list[str]:
-    """The options of `medinpaint run` that give these settings; what has its default is left out.
+    """The options of `medinpaint run` that give these settings, without those that have their default.
 
-    The command takes no window without weighting and no prior weight without a prior: there they are left out, as
-    they have no effect.
+    The command refuses a window without weighting and a prior weight without a prior. There these two have no effect,
+    so they are omitted.
     """
     default = Settings()
     changed = {
@@ -54,32 +65,16 @@ def arguments(settings: Settings) -> list[str]:
     for name, value in changed.items():
         option = name.replace("_", "-")
         no = value is False or (name == "blending" and value == "none")
-        # Joined by "=", a value that begins with "-" is not taken for an option.
+        # With "=", a value that begins with "-" is not mistaken for an option.
         options.append(f"--no-{option}" if no else f"--{option}={value}")
     return options
 
 
-def write_inputs(folder: Path, image: sitk.Image, mask: sitk.Image) -> None:
-    """Write scan and mask for the child, exactly, but for their metadata: it may name the patient.
-
-    Raises:
-        RuntimeError: they cannot be written.
-    """
-    import SimpleITK as sitk
-
-    for volume, name in ((image, SCAN), (mask, MASK)):
-        plain = sitk.Image(volume)
-        plain.MakeUnique()  # else the caller's image would lose its metadata too
-        for key in plain.GetMetaDataKeys():
-            plain.EraseMetaData(key)
-        sitk.WriteImage(plain, str(folder / name), useCompression=False)
-
-
 def read_result(folder: Path, image: sitk.Image) -> Result:
-    """What the child has written for this scan.
+    """The result that the child wrote for this scan.
 
     Raises:
-        Exception: files are missing, damaged or not of this scan.
+        Exception: files are missing, damaged or from another scan.
     """
     import SimpleITK as sitk
 
@@ -92,6 +87,6 @@ def read_result(folder: Path, image: sitk.Image) -> Result:
     if filled.GetPixelID() != image.GetPixelID():
         raise ValueError("the result has another pixel type than the scan")
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    for name in ("image", "mask"):  # the temporary files' names
+    for name in ("image", "mask"):  # names of temporary files
         report.pop(name, None)
     return Result(like(image, sitk.GetArrayFromImage(filled)), generated, uncertainty, report)

@@ -1,9 +1,9 @@
-"""The bridge to Qt: the engine in a child process, so that the application stays usable and a run can be cancelled.
+"""A run of the engine in a child process: the application stays usable, and the run can be cancelled.
 
-A process rather than a thread: it can be ended at any moment, and all memory, the GPU's too, is then free again.
+A process, not a thread: it can be ended at any moment, and then all its memory is free again, on the GPU too.
 
-Of Qt only what PythonQt (Slicer) and PySide6 (the tests) spell alike is used: methods rather than properties, new-style
-connections, and handlers without arguments, so that neither overloads nor the types of signals' arguments matter.
+This uses only what PythonQt (Slicer) and PySide6 (the tests) spell alike: methods instead of properties, new-style
+connections, and slots without arguments, so that neither overloads nor the types of signal arguments matter.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import qt
 from ...command.main import CANCELLED, WRONG_INPUT
 from ...errors import InputError
 from ...settings import Settings
+from .exchange import arguments, files, read_result, write_inputs
+from .start import command, environment
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from ...pipeline import Result
-from .exchange import _files, arguments, read_result, write_inputs
-from .start import command, environment
 
-PATIENCE = 1500  # ms that a killed child may take to be gone
+PATIENCE = 1500  # ms to wait for the end of a killed child
 LOG_LINES = 500
-LAST_WORDS = 300  # characters
+LAST_LINE = 300  # characters of the last line that a message quotes
 
 
 class InpaintingProcess:
@@ -46,8 +46,8 @@ class InpaintingProcess:
         on_done: called with the Result.
         on_failed: called with one sentence: why there is no result, and what to do.
 
-    Every run that is not stopped ends with one call of either on_done or on_failed. By then nothing runs and the
-    temporary folder is gone, so that they may start another run.
+    Every run that is not stopped ends with one call of on_done or on_failed. At that time the child has ended and its
+    temporary folder is removed: both may start another run.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class InpaintingProcess:
 
     @property
     def running(self) -> bool:
-        """Whether a run was started that has neither ended nor been stopped."""
+        """Whether a run has started that has neither ended nor been stopped."""
         return self._process is not None
 
     @property
     def log(self) -> str:
-        """The last lines that the present or latest child wrote beside its events, tracebacks among them."""
+        """The last lines that the latest child wrote besides its events, such as tracebacks."""
         return "\n".join(self._log)
 
     def start(self, image: sitk.Image, mask: sitk.Image, settings: Settings) -> None:
-        """Start a run; returns at once. What is wrong with the input is told through on_failed.
+        """Start a run and return at once. If the engine refuses the input, on_failed gets its sentence.
 
         Args:
-            image: the scan, as for inpaint(). It must not be changed while the run lasts.
+            image: the scan, as for inpaint(). It must not change while the run lasts.
             mask: the lesion.
-            settings: how.
+            settings: of the run.
 
         Raises:
             InputError: a run is under way, or the scan cannot be written to a temporary folder.
@@ -95,13 +95,13 @@ class InpaintingProcess:
             except (OSError, RuntimeError) as error:
                 raise InputError("The scan cannot be written to a temporary folder: free disk space.") from error
             self._image, self._folder, self._begun = image, folder, time.monotonic()
-            self._started, self._sentence, self._last_words = False, "", ""
-            self._unread, self._errors, self._lines = b"", b"", deque()
+            self._started, self._refusal, self._last_line = False, "", ""
+            self._partial_output, self._partial_error, self._lines = b"", b"", deque()
             self._log.clear()
             application = qt.QCoreApplication.instance()
-            # A callback may stop the child, which a QProcess must not see while it emits a signal: its signals only
-            # start this timer, and all work is done when that fires. Both belong to the application rather than to
-            # Python, so that no callback can destroy what is calling it.
+            # A callback may stop the child, which is not allowed while a QProcess emits a signal. So its signals only
+            # start this timer, and all work is done when the timer fires. Process and timer belong to the application
+            # instead of Python, so that no callback can destroy the object that is calling it.
             self._timer = qt.QTimer(application)
             self._timer.setSingleShot(True)
             self._timer.timeout.connect(self._advance)
@@ -112,17 +112,17 @@ class InpaintingProcess:
             process.errorOccurred.connect(self._wake)
             process.finished.connect(self._wake)
             program, *options = command()
-            files = _files(Path(folder.name), settings)
-            process.start(program, [*options, *files, "--progress=json", *arguments(settings)])
+            options += files(Path(folder.name), settings)
+            process.start(program, [*options, "--progress=json", *arguments(settings)])
             on_failure.pop_all()
         self._process = process
 
     def stop(self) -> None:
-        """End the run, if there is one, within two seconds: no callback comes any more, and nothing is left behind."""
+        """End the run, if there is one, within two seconds: no more callbacks, and no files remain."""
         process = self._process
         if process is None:
             return
-        process.blockSignals(True)  # it may outlive its run, if it takes longer than this to die
+        process.blockSignals(True)  # the process may live longer than PATIENCE
         process.kill()
         process.waitForFinished(PATIENCE)
         self._forget()
@@ -134,16 +134,16 @@ class InpaintingProcess:
         self._timer.start(0)
 
     def _advance(self) -> None:
-        """Tell what the child has said since, and end the run once the child has ended."""
+        """Pass on what the child has written since the last call, and end the run once the child has ended."""
         process = self._process
         if process is None:
             return
-        ended = process.state() == qt.QProcess.NotRunning  # asked first: then what is read next is all there is
+        ended = process.state() == qt.QProcess.NotRunning  # before reading: then reading gets all that there is
         self._read(process, ended)
         try:
-            # A callback may stop the run, which clears the lines, or let Qt process events, which leads here again.
+            # A callback may stop the run, which clears the lines, or let Qt process events, which calls this again.
             while self._lines:
-                self._tell(self._lines.popleft())
+                self._handle(self._lines.popleft())
         finally:
             if self._process is process and ended:
                 self._conclude(process)
@@ -151,14 +151,16 @@ class InpaintingProcess:
     def _read(self, process: qt.QProcess, ended: bool) -> None:
         # QByteArray.data() is a bytes object in PythonQt and in PySide6.
         end = b"\n" if ended else b""
-        *lines, self._unread = (self._unread + process.readAllStandardOutput().data() + end).split(b"\n")
-        *errors, self._errors = (self._errors + process.readAllStandardError().data() + end).split(b"\n")
+        output = self._partial_output + process.readAllStandardOutput().data() + end
+        messages = self._partial_error + process.readAllStandardError().data() + end
+        *lines, self._partial_output = output.split(b"\n")
+        *messages, self._partial_error = messages.split(b"\n")
         self._lines.extend(lines)
-        for line in filter(None, map(_text, errors)):
+        for line in filter(None, map(_text, messages)):
             self._log.append(line)
-            self._last_words = line
+            self._last_line = line
 
-    def _tell(self, line: bytes) -> None:
+    def _handle(self, line: bytes) -> None:
         try:
             event = json.loads(line)
         except ValueError:
@@ -169,7 +171,7 @@ class InpaintingProcess:
             case {"event": "warning", "message": str(message)}:
                 self._on_warning(message)
             case {"event": "error", "message": str(message)}:
-                self._sentence = message
+                self._refusal = message
             case {"event": "device" | "done"}:
                 pass
             case _ if _text(line):
@@ -180,7 +182,7 @@ class InpaintingProcess:
         if not failure:
             try:
                 result = read_result(Path(self._folder.name), self._image)
-            except Exception as error:  # whatever is wrong with the files, the run ends and says so
+            except Exception as error:  # whatever is wrong with the files, the run has to end with a sentence
                 self._log.append(f"{type(error).__name__}: {error}")
                 failure = "The computation ended without a usable result: free disk space and try again."
         self._forget()
@@ -190,19 +192,19 @@ class InpaintingProcess:
             self._on_done(result)
 
     def _failure(self, process: qt.QProcess) -> str:
-        """Why the child ended without a result, in one sentence; empty if it says that there is one."""
+        """Why the child ended without a result, in one sentence; empty if it ended well."""
         if not self._started:
             return f"The computation cannot start, as '{command()[0]}' cannot be run: reinstall the application."
-        words = self._last_words.removeprefix("medinpaint: ")[:LAST_WORDS]
-        said = f" ({words})" if words else ""
+        line = self._last_line.removeprefix("medinpaint: ")[:LAST_LINE]
+        quoted = f" ({line})" if line else ""
         code = process.exitCode()
         if process.exitStatus() != qt.QProcess.NormalExit or code == CANCELLED:
-            cause = f"The computation crashed or was ended from outside{said}"
+            cause = f"The computation crashed or was ended from outside{quoted}"
             return f"{cause}: close other programs to free memory, or choose another device, and try again."
-        if code == WRONG_INPUT and (self._sentence or self._last_words.startswith("medinpaint: ")):
-            return self._sentence or words
+        if code == WRONG_INPUT and (self._refusal or self._last_line.startswith("medinpaint: ")):
+            return self._refusal or line
         if code:
-            return f"The computation failed{said}: try another device, and report this if it happens again."
+            return f"The computation failed{quoted}: try another device, and report this if it happens again."
         return ""
 
     def _forget(self) -> None:
@@ -211,9 +213,16 @@ class InpaintingProcess:
         self._lines.clear()
         timer.stop()
         timer.deleteLater()
-        if process.state() == qt.QProcess.NotRunning:  # else destroying it would wait until it is gone
+        if process.state() == qt.QProcess.NotRunning:  # to destroy a running one would wait for its end
             process.deleteLater()
         _remove(folder)
+
+
+def seconds_left(fraction: float, elapsed: float) -> float | None:
+    """A rough estimate from the done fraction and the seconds so far; None before the engine is loaded."""
+    if not 0.05 < fraction <= 1:
+        return None
+    return elapsed * (1 - fraction) / fraction
 
 
 def _text(line: bytes) -> str:
@@ -222,15 +231,8 @@ def _text(line: bytes) -> str:
 
 def _remove(folder: tempfile.TemporaryDirectory) -> None:
     folder.cleanup()
-    for _ in range(3):  # on Windows, files stay locked for a moment after the process that held them has ended
+    for _ in range(3):  # on Windows, files stay locked for a moment after their process has ended
         if not os.path.exists(folder.name):
             return
         time.sleep(0.1)
         shutil.rmtree(folder.name, ignore_errors=True)
-
-
-def seconds_left(fraction: float, elapsed: float) -> float | None:
-    """A rough estimate from the done fraction and the seconds it took; None before the engine is loaded."""
-    if not 0.05 < fraction <= 1:
-        return None
-    return elapsed * (1 - fraction) / fraction

@@ -1,30 +1,34 @@
-"""The bridge between Slicer's MRML nodes and the engine's images: no Qt, so that it runs without a window.
+"""From MRML nodes to the images of the engine: the scan and the mask of its lesion. No Qt.
 
-Slicer's space is RAS, the engine's LPS, both in mm.
+The space of Slicer is RAS, that of the engine is LPS, both in mm.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import SimpleITK as sitk
 import slicer
 import vtk
 
 from ...errors import InputError
-from ..scene import nodes
+from . import nodes
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-BINARY = "Binary labelmap"  # Slicer's name of the voxel representation of segments
+BINARY = "Binary labelmap"  # what Slicer calls the voxels of a segment
 
 
 def scan_image(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
-    """The scan as the engine takes it: its own grid and pixel type, geometry in LPS (mm).
+    """The scan as the engine takes it: same grid and pixel type, geometry in LPS (mm).
 
-    The geometry is that in the world if the parent transforms only turn and shift the scan; else it is the scan's
-    own: an image cannot hold a warp, and the engine needs no more than an approximate orientation.
+    The geometry is that in the world if the parent transforms only rotate and translate the scan. Otherwise it is
+    that in the local space: an image cannot hold a warp, and the engine only needs a rough orientation.
 
     Raises:
-        InputError: there is no such node any more, or it is no volume with one value per voxel.
+        InputError: the node does not exist any more, or is no volume with one value per voxel.
     """
     check_scan_node(volume)
     return _image(nodes.array(volume.GetImageData()), _frame(volume) @ nodes.ijk_to_ras(volume))
@@ -37,17 +41,17 @@ def lesion_image(
 ) -> sitk.Image:
     """The mask as the engine takes it, in the space of scan_image(volume).
 
-    It keeps its own grid, so that the engine, which minds small lesions, does the resampling. Only where scaling,
-    shear or a warp lies between it and the scan, its voxels are brought onto the scan's grid, by nearest neighbour.
+    The mask keeps its grid: the engine resamples it and does not lose small lesions. Only if a scaling, a shear or a
+    warp lies between mask and scan, the mask is resampled here onto the grid of the scan, by nearest neighbour.
 
     Args:
         volume: the scan.
-        lesion: segments (then the mask is 0 and 1) or a label map (its values are kept).
-        segment_id: the segment that is the lesion; None takes all of them together.
+        lesion: a segmentation (the mask is then 0 and 1) or a label map (the mask then has its labels).
+        segment_id: the segment that is the lesion; None: all segments together.
 
     Raises:
         InputError: a node is missing or of another kind; the segment is unknown or empty; the mask lies outside the
-            scan. An empty label map is left to the engine to refuse.
+            scan. An empty label map is not refused here, but by the engine.
     """
     check_scan_node(volume)
     if not nodes.in_scene(lesion):
@@ -78,12 +82,15 @@ def lesion_image(
 
 
 def _frame(volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """From the scan's local space to that of scan_image, both RAS."""
+    """From the local space of the scan to the space of scan_image, both RAS, as a 4 x 4 matrix."""
     rigid = nodes.rigid_matrix(nodes.transform_between(volume, None))
     return np.eye(4) if rigid is None else rigid
 
 
 def _image(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> sitk.Image:
+    """An image in LPS from voxels (z, y, x) and the 4 x 4 matrix from their indices to RAS (mm)."""
+    import SimpleITK as sitk
+
     matrix = LPS @ ijk_to_ras
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     image = sitk.GetImageFromArray(voxels)
@@ -94,20 +101,21 @@ def _image(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> sitk.Image:
 
 
 def _overlap(labels: np.ndarray, matrix: np.ndarray, volume: slicer.vtkMRMLVolumeNode) -> bool:
-    """Whether any painted voxel's centre lies in the scan; the matrix leads from indices to the scan's local space."""
-    painted = np.argwhere(labels)[:, ::-1]
+    """Whether the centre of any labelled voxel lies in the scan; the matrix leads from indices to its local space."""
+    labelled = np.argwhere(labels)[:, ::-1]
     to_scan = np.linalg.solve(nodes.ijk_to_ras(volume), matrix)
-    index = painted @ to_scan[:3, :3].T + to_scan[:3, 3]
+    index = labelled @ to_scan[:3, :3].T + to_scan[:3, 3]
     size = np.array(volume.GetImageData().GetDimensions())
     return bool(((index >= -0.5) & (index <= size - 0.5)).all(axis=1).any())
 
 
 def is_scalar_volume(node: slicer.vtkMRMLNode) -> bool:
-    """Label maps, colour and tensor volumes are scalar volumes by inheritance alone."""
+    """Whether a node is a plain volume. IsA() is also true for label maps, colour volumes and tensor volumes."""
     return node.GetClassName() == "vtkMRMLScalarVolumeNode"
 
 
 def check_scan_node(volume: slicer.vtkMRMLNode | None) -> None:
+    """Raise InputError unless a node is a volume in the scene with one value per voxel."""
     if not nodes.in_scene(volume):
         raise InputError("There is no scan in the scene: load or choose one.")
     name = volume.GetName()
@@ -125,7 +133,7 @@ def check_scan_node(volume: slicer.vtkMRMLNode | None) -> None:
 def _segments(
     segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str | None, volume: slicer.vtkMRMLScalarVolumeNode
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Segments as uint8 (z, y, x) of 0 and 1, the matrix from its indices to the node's space, a name for messages."""
+    """The mask of segments: uint8 (z, y, x) of 0 and 1, its 4 x 4 matrix to the local space, a name for messages."""
     title, segments = segmentation.GetName(), segmentation.GetSegmentation()
     known = list(segments.GetSegmentIDs())
     if not known:
@@ -136,7 +144,7 @@ def _segments(
         name = f"segmentation '{title}'"
     else:
         name, known = f"segment '{segments.GetSegment(segment_id).GetName()}'", [segment_id]
-    if not segments.ContainsRepresentation(BINARY):  # made from surfaces: the user's own node is left as it is
+    if not segments.ContainsRepresentation(BINARY):  # surfaces: convert a copy, not the node of the user
         segmentation = slicer.vtkMRMLSegmentationNode()
         segmentation.GetSegmentation().DeepCopy(segments)
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -145,14 +153,14 @@ def _segments(
     if data is None or not nodes.array(data).any():
         raise InputError(f"The {name} is empty: paint the lesion first.")
     margin = np.eye(4)
-    margin[:3, 3] = -1  # for a lesion in a single slice: to the engine that alone would be no volume
+    margin[:3, 3] = -1  # one empty voxel on each side: the engine takes a lesion in a single slice for no volume
     return np.pad(nodes.array(data), 1).astype(np.uint8), nodes.image_to_ras(data) @ margin, name
 
 
 def _merged(segmentation: slicer.vtkMRMLSegmentationNode, ids: list[str]) -> slicer.vtkOrientedImageData | None:
-    """Segments as one image of 0 and 1 on the finest of their own grids; None if all are empty.
+    """Segments as one image of 0 and 1 on the finest of their grids; None if all are empty.
 
-    Left to itself, Slicer brings even a single segment onto the segmentation's reference grid, or a multiple of it.
+    Without this, Slicer resamples even a single segment to the reference grid of the segmentation, or a multiple of it.
     """
     segments = segmentation.GetSegmentation()
     layers = [segments.GetSegment(each).GetRepresentation(BINARY) for each in ids]

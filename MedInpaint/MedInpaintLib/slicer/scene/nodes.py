@@ -1,7 +1,7 @@
-"""MRML nodes themselves: where their voxels lie, copying a volume, taking back what was half made. No Qt.
+"""MRML nodes: where their voxels lie, how to copy a volume, how to undo what a failure left half done. No Qt.
 
-A node's own matrix (ijkToRAS, mm) leads from its voxels to its local space, the transforms it lies under lead from
-there to the world.
+The matrix of a node (ijkToRAS, mm) leads from its voxels to its local space; its parent transforms lead from there to
+the world.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import vtk
 from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import vtk_to_numpy
 
-RIGID = 1e-4  # what a rotation matrix times its transpose may differ from the identity
-WARM = "vtkMRMLColorTableNodeIron"  # one of the colour tables that every scene has
+RIGID = 1e-4  # largest difference between a rotation matrix times its transpose and the identity
+WARM = "vtkMRMLColorTableNodeIron"  # a colour table that every scene has
 
 
 def transform_between(
     source: slicer.vtkMRMLTransformableNode, target: slicer.vtkMRMLTransformableNode | None
 ) -> vtk.vtkGeneralTransform:
-    """From one node's local space to another's, or to the world."""
+    """From the local space of a node to that of another one, or to the world (None)."""
     transform = vtk.vtkGeneralTransform()
     parents = (node.GetParentTransformNode() if node else None for node in (source, target))
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(*parents, transform)
@@ -30,49 +30,57 @@ def transform_between(
 
 
 def rigid_matrix(transform: vtk.vtkGeneralTransform) -> np.ndarray | None:
-    """The 4 x 4 matrix of a transform that only turns and shifts, else None."""
+    """The 4 x 4 matrix of a transform that only rotates and translates; None for any other."""
     linear = vtk.vtkTransform()
     if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(transform, linear):
         return None
     matrix = arrayFromVTKMatrix(linear.GetMatrix())
-    turn = matrix[:3, :3]
-    proper = np.allclose(turn @ turn.T, np.eye(3), rtol=0, atol=RIGID) and np.linalg.det(turn) > 0
-    return matrix if proper else None
+    rotation = matrix[:3, :3]
+    identity = np.allclose(rotation @ rotation.T, np.eye(3), rtol=0, atol=RIGID)
+    return matrix if identity and np.linalg.det(rotation) > 0 else None
 
 
 def ijk_to_ras(volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """From an index of the node's array, which starts at 0, to its local space."""
+    """From an index (i, j, k) of the array of a node to its local space, as a 4 x 4 matrix (mm)."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     return _from_first_voxel(matrix, volume.GetImageData())
 
 
 def image_to_ras(data: slicer.vtkOrientedImageData) -> np.ndarray:
-    """From an index of a segment's array, which starts at 0, to the segmentation's local space."""
+    """From an index (i, j, k) of the array of a segment to the local space of its segmentation, as a 4 x 4 matrix."""
     matrix = vtk.vtkMatrix4x4()
-    data.GetImageToWorldMatrix(matrix)  # it calls that space the world
+    data.GetImageToWorldMatrix(matrix)  # VTK calls the local space the world here
     return _from_first_voxel(matrix, data)
 
 
 def _from_first_voxel(matrix: vtk.vtkMatrix4x4, data: vtk.vtkImageData) -> np.ndarray:
-    """Of an image that was cropped, Slicer's indices start elsewhere than at 0."""
+    """Make the matrix count from 0: in a cropped image the first index of Slicer is not 0, that of an array is."""
     shift = np.eye(4)
     shift[:3, 3] = data.GetExtent()[::2]
     return arrayFromVTKMatrix(matrix) @ shift
 
 
 def array(data: vtk.vtkImageData) -> np.ndarray:
-    """The voxels themselves, not a copy, (z, y, x)."""
+    """The voxels (z, y, x) of an image; not a copy."""
     return vtk_to_numpy(data.GetPointData().GetScalars()).reshape(data.GetDimensions()[::-1])
 
 
 def resampled(
     labels: np.ndarray, matrix: np.ndarray, volume: slicer.vtkMRMLVolumeNode, transform: vtk.vtkGeneralTransform
 ) -> np.ndarray:
-    """Resample labels (z, y, x) by nearest neighbour onto a volume's voxels.
+    """Resample labels by nearest neighbour onto the voxels of a volume.
 
-    Their matrix leads from their indices to their local space, the transform to that from the volume's local space.
-    Done in float64, as vtkImageReslice crashes on "long long", which is what numpy's int64 becomes.
+    It works in float64: vtkImageReslice crashes on "long long", which is what int64 of numpy becomes.
+
+    Args:
+        labels: (z, y, x).
+        matrix: from the indices of the labels to their local space, 4 x 4.
+        volume: the volume.
+        transform: from the local space of the volume to that of the labels.
+
+    Returns:
+        The labels on the grid of the volume (z, y, x), of the same type.
     """
     data = vtk.vtkImageData()
     data.SetDimensions(labels.shape[::-1])
@@ -95,7 +103,7 @@ def resampled(
 
 
 def in_scene(node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether there is such a node, and it was not deleted."""
+    """Whether there is a node, and it was not deleted."""
     return node is not None and node.GetScene() is not None
 
 
@@ -106,8 +114,8 @@ def has_voxels(data: vtk.vtkImageData | None) -> bool:
 
 
 @contextmanager
-def undone_on_failure(scene: slicer.vtkMRMLScene) -> Iterator[None]:
-    """Remove every node that was added within, should it fail."""
+def undo_on_failure(scene: slicer.vtkMRMLScene) -> Iterator[None]:
+    """Remove every node that was added in this block if the block fails."""
     before = {node.GetID() for node in scene.GetNodes()}
     try:
         yield
@@ -120,7 +128,7 @@ def undone_on_failure(scene: slicer.vtkMRMLScene) -> Iterator[None]:
 def remove(node: slicer.vtkMRMLNode) -> None:
     """Remove a node from its scene, and from the subject hierarchy."""
     scene = node.GetScene()
-    if scene is None:  # it went with another one
+    if scene is None:  # it was removed together with another node
         return
     scene.RemoveNode(node)
     hierarchy = subject_hierarchy(scene)
@@ -130,13 +138,13 @@ def remove(node: slicer.vtkMRMLNode) -> None:
 
 
 def subject_hierarchy(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode | None:
-    """The subject hierarchy if there is one; the scene's own getter would make one."""
+    """The subject hierarchy, or None; GetSubjectHierarchyNode() alone would create one."""
     found = scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode")
     return scene.GetSubjectHierarchyNode() if found else None
 
 
 def place_beside(node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode) -> None:
-    """Give a node the other's parent in the subject hierarchy."""
+    """Put a node beside another one in the subject hierarchy."""
     hierarchy = subject_hierarchy(node.GetScene())
     if hierarchy:
         item = hierarchy.GetItemByDataNode(sibling)
@@ -146,9 +154,9 @@ def place_beside(node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode) -> None:
 def clone(
     volume: slicer.vtkMRMLScalarVolumeNode, name: str, voxels: np.ndarray, scalar_type: int
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Add a copy of a volume with other voxels (z, y, x) of a VTK type; it looks the same and has no file yet."""
+    """Add a copy of a volume with other voxels (z, y, x) of a VTK type. It looks the same and has no file."""
     node = slicer.vtkSlicerVolumesLogic.CloneVolume(volume.GetScene(), volume, name, False)
-    while node.GetNumberOfStorageNodes():  # CloneVolume takes away the first alone
+    while node.GetNumberOfStorageNodes():  # CloneVolume removes the first one only
         node.SetAndObserveNthStorageNodeID(0, None)
     if node.GetDisplayNode():
         keep_window(node.GetDisplayNode())
@@ -163,38 +171,42 @@ def clone(
 
 
 def keep_window(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
-    """Stop a copied display from following its new voxels: scan and result are to be shown alike."""
+    """Stop a copied display node from adapting to its new voxels: scan and result shall look alike."""
     display.AutoWindowLevelOff()
     display.AutoThresholdOff()
 
 
 def show_as_overlay(display: slicer.vtkMRMLScalarVolumeDisplayNode, maximum: float) -> None:
-    """Show what is above 0 from red to yellow, voxel by voxel, and nothing elsewhere."""
+    """Show values above 0 from red to yellow, voxel by voxel; the rest is transparent."""
     keep_window(display)
     display.SetAndObserveColorNodeID(WARM)
     display.SetWindowLevelMinMax(0, maximum)
     display.SetThreshold(float(np.finfo(np.float32).tiny), maximum)
     display.ApplyThresholdOn()
-    display.InterpolateOff()  # else voxels next to those that are shown would show a part of their values
+    display.InterpolateOff()  # interpolation would colour the neighbours of these voxels too
 
 
 def replace(
     output: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode, volume: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
-    """Give the output the content of a volume's clone, which is then removed; its name and display node stay.
+    """Give a node the content of another one.
 
-    So does its file, unless it is the volume's: saving the scene would write over that.
+    Args:
+        output: the node that takes the content. It keeps its name and its display node, and its file unless that is
+            the file of the volume: saving the scene would overwrite it.
+        node: a clone of the volume. It is removed.
+        volume: the scan.
     """
     shown = node.GetDisplayNode()
-    output.CopyContent(node, False)  # voxels (the same, not a copy), geometry and attributes
+    output.CopyContent(node, False)  # geometry, attributes, and the voxels without a copy
     output.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     if not output.GetDisplayNode():
         output.CreateDefaultDisplayNodes()
     output.GetDisplayNode().CopyContent(shown)
     remove(node)
     remove(shown)
-    own, other = output.GetStorageNode(), volume.GetStorageNode()
-    if own and other and own.GetFullNameFromFileName() == other.GetFullNameFromFileName():
+    storage, scan_storage = output.GetStorageNode(), volume.GetStorageNode()
+    if storage and scan_storage and storage.GetFullNameFromFileName() == scan_storage.GetFullNameFromFileName():
         output.SetAndObserveStorageNodeID(None)
-        if own is not other:
-            remove(own)
+        if storage is not scan_storage:
+            remove(storage)

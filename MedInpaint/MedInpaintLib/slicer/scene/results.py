@@ -1,21 +1,21 @@
-"""The bridge between Slicer's MRML nodes and the engine's images: no Qt, so that it runs without a window.
-
-Slicer's space is RAS, the engine's LPS, both in mm.
-"""
+"""The nodes that MedInpaint adds to the scene: results, with what they were made from, and a lesion to paint. No Qt."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 import vtk
 
 from ...errors import InputError
-from ..scene import nodes
+from . import nodes
 from .images import check_scan_node, is_scalar_volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 PREFIX = "MedInpaint."  # of node attributes and of the reference from a result to its input
 INPUT = PREFIX + "Input"
@@ -29,16 +29,16 @@ def result_node(
     report: dict,
     output: slicer.vtkMRMLScalarVolumeNode | None = None,
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Put a result into the scene: the scan's copy with other voxels, the report, and a reference to the scan.
+    """Put a result into the scene: a copy of the scan with other voxels, the report, and a reference to the scan.
 
     Args:
         volume: the scan that was filled.
-        image: the engine's result, of the scan's size and pixel type.
+        image: the result of the engine, of the size and pixel type of the scan.
         report: of the run.
-        output: the node whose content is replaced, all but its name; None makes a new one beside the scan.
+        output: the node that takes the result and keeps its name; None: a new node beside the scan.
 
     Raises:
-        InputError: a node is not in the scene any more, or the output is the scan itself or no plain volume.
+        InputError: a node is not in the scene any more, or the output is the scan itself or no scalar volume.
         ValueError: the image is of another size or pixel type than the scan.
 
     After any error the scene is as it was.
@@ -58,20 +58,20 @@ def result_node(
         PREFIX + "Settings": json.dumps(report["settings"]),
         REPORT: json.dumps(report),
     }
-    with nodes.undone_on_failure(volume.GetScene()):
+    with nodes.undo_on_failure(volume.GetScene()):
         node = _derived(volume, "inpainted", voxels, volume.GetImageData().GetScalarType())
         for key, value in attributes.items():
             node.SetAttribute(key, value)
         if output is None:
             nodes.place_beside(node, volume)
             return node
-    nodes.replace(output, node, volume)  # all that may fail is done by now
+    nodes.replace(output, node, volume)  # nothing can fail from here on
     output.SetNodeReferenceID(INPUT, volume.GetID())
     return output
 
 
 def generated_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) -> slicer.vtkMRMLScalarVolumeNode:
-    """Put G(z), what the model made before blending, into the scene: a float32 volume shown like the scan.
+    """Put the generated volume G(z), before blending, into the scene: float32, shown like the scan.
 
     Raises:
         InputError: the scan is not in the scene any more.
@@ -81,7 +81,7 @@ def generated_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) ->
 
 
 def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) -> slicer.vtkMRMLScalarVolumeNode:
-    """Put the fill's standard deviation into the scene: a float32 volume in warm colours, transparent where it is 0.
+    """Put the posterior standard deviation of the fill into the scene: float32, in warm colours, transparent at 0.
 
     Raises:
         InputError: the scan is not in the scene any more.
@@ -91,12 +91,12 @@ def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) 
 
 
 def input_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
-    """The scan that a node was made from; None if that is gone or the node was not made by MedInpaint."""
+    """The scan that a node was made from; None if it is gone, or if the node is not from MedInpaint."""
     return result.GetNodeReference(INPUT) if result is not None else None
 
 
 def report_of(result: slicer.vtkMRMLNode | None) -> dict | None:
-    """The report of the run that made a node; None if there is none or it cannot be read."""
+    """The report of the run that made a node; None if there is none, or if it cannot be read."""
     try:
         report = json.loads(result.GetAttribute(REPORT) or "") if result is not None else None
     except ValueError:
@@ -105,13 +105,13 @@ def report_of(result: slicer.vtkMRMLNode | None) -> dict | None:
 
 
 def new_lesion(volume: slicer.vtkMRMLScalarVolumeNode) -> tuple[slicer.vtkMRMLSegmentationNode, str]:
-    """A segmentation on the scan's grid, under its transform and beside it, with one empty segment to paint in.
+    """Add a segmentation with one empty segment, on the grid of the scan, under its transform and beside it.
 
-    Returns the node and the segment's id. Raises InputError if the scan cannot be used.
+    Returns the node and the id of the segment. Raises InputError if the scan cannot be used.
     """
     check_scan_node(volume)
     scene = volume.GetScene()
-    with nodes.undone_on_failure(scene):
+    with nodes.undo_on_failure(scene):
         name = scene.GenerateUniqueName(f"{volume.GetName()} lesion")
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
@@ -123,12 +123,15 @@ def new_lesion(volume: slicer.vtkMRMLScalarVolumeNode) -> tuple[slicer.vtkMRMLSe
 
 
 def world_position(volume: slicer.vtkMRMLVolumeNode, index: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Where a voxel (i, j, k) lies in the world (RAS, mm), all parent transforms applied."""
+    """The position of a voxel (i, j, k) in the world (RAS, mm), with all parent transforms."""
     local = (nodes.ijk_to_ras(volume) @ (*index, 1))[:3]
     return tuple(nodes.transform_between(volume, None).TransformPoint(local))
 
 
 def _voxels_for(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> np.ndarray:
+    """The voxels of an image (z, y, x). Raises ValueError unless it has the size of the volume."""
+    import SimpleITK as sitk
+
     if image.GetSize() != volume.GetImageData().GetDimensions():
         raise ValueError(f"The scan has {volume.GetImageData().GetDimensions()} voxels, the result {image.GetSize()}.")
     return sitk.GetArrayViewFromImage(image)
@@ -140,10 +143,10 @@ def _beside(
     image: sitk.Image,
     show: Callable[[slicer.vtkMRMLScalarVolumeDisplayNode, float], None] | None = None,
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """A new float32 volume beside the scan; `show` sets its display node up, given its highest value."""
+    """Add a float32 volume beside the scan; `show` sets up its display node and is given its highest value."""
     check_scan_node(volume)
     voxels = _voxels_for(volume, image)
-    with nodes.undone_on_failure(volume.GetScene()):
+    with nodes.undo_on_failure(volume.GetScene()):
         node = _derived(volume, what, voxels, vtk.VTK_FLOAT)
         if show:
             show(node.GetDisplayNode(), float(voxels.max()))
@@ -154,9 +157,9 @@ def _beside(
 def _derived(
     volume: slicer.vtkMRMLScalarVolumeNode, what: str, voxels: np.ndarray, scalar_type: int
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """The scan's clone that holds other voxels and refers to the scan."""
+    """A clone of the scan with other voxels (z, y, x) of a VTK type, and a reference to the scan."""
     node = nodes.clone(volume, f"{volume.GetName()} {what}", voxels, scalar_type)
-    for attribute in node.GetAttributeNames():  # of a scan that is a result itself
+    for attribute in node.GetAttributeNames():  # the scan itself may be a result
         if attribute.startswith(PREFIX):
             node.RemoveAttribute(attribute)
     node.SetNodeReferenceID(INPUT, volume.GetID())

@@ -1,6 +1,6 @@
 """The slice views after a run: the scan behind its result, so that fading between them shows what changed.
 
-Only nodes are set, no widgets, so that it runs without a window too.
+This sets nodes only, no widgets, so that it works without a window too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .results import world_position
 
 
 def compare(original: slicer.vtkMRMLVolumeNode | None, result: slicer.vtkMRMLVolumeNode) -> None:
-    """Show the result over the original (None if that is gone) in every slice view, opaque; the views are linked."""
+    """Show the result over the original (None: it is gone) in every slice view, opaque; link the views."""
     for view in getNodesByClass("vtkMRMLSliceCompositeNode"):
         view.SetBackgroundVolumeID(original.GetID() if original else None)
         view.SetForegroundVolumeID(result.GetID())
@@ -22,7 +22,7 @@ def compare(original: slicer.vtkMRMLVolumeNode | None, result: slicer.vtkMRMLVol
 
 
 def fade(opacity: float) -> None:
-    """Set the foreground's opacity in every slice view: 0 shows the original, 1 the result."""
+    """Set the opacity of the foreground in every slice view: 0 shows the original, 1 the result."""
     for view in getNodesByClass("vtkMRMLSliceCompositeNode"):
         view.SetForegroundOpacity(min(max(opacity, 0), 1))
 

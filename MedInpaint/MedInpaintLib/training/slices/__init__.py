@@ -1,0 +1,1 @@
+"""Training, step 1: from scans to a template and a file of model-space slices."""

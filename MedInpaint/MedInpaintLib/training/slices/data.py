@@ -1,4 +1,4 @@
-"""`medinpaint train prepare`: a folder of brain-extracted scans -> one compact file of model-space slices."""
+"""The slice file: model-space slices of all subjects, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LEVELS = 200  # grey levels of model intensity 1 in the file
 
 @dataclass(frozen=True)
 class SliceData:
-    """Model-space brains, split by subject.
+    """Model-space brains of training and tuning subjects.
 
     Attributes:
         slices: uint8 (subjects, z, h, w); divide by LEVELS for model intensities.
         subjects: names of the scans, in the order of the slices.
-        tuning: bool (subjects,), True for those never trained on.
+        tuning: bool (subjects,), True for subjects that are never used in training.
         template: of the model space.
-        source: the data's name, licence and citation.
+        source: name, licence and citation of the data.
     """
 
     slices: np.ndarray
@@ -37,12 +37,12 @@ class SliceData:
     source: dict[str, str]
 
     def brains(self, tuning: bool) -> np.ndarray:
-        """float32 (subjects, z, h, w), model intensities of the training or the tuning subjects."""
+        """The training or the tuning subjects: float32 (subjects, z, h, w), model intensities."""
         return self.slices[self.tuning == tuning].astype(np.float32) / LEVELS
 
     def names(self, tuning: bool) -> list[str]:
-        """Their names."""
-        return [name for name, held in zip(self.subjects, self.tuning, strict=True) if held == tuning]
+        """The names of the training or the tuning subjects."""
+        return [name for name, is_tuning in zip(self.subjects, self.tuning, strict=True) if is_tuning == tuning]
 
 
 def save(data: SliceData, path: Path) -> None:
@@ -67,7 +67,7 @@ def save(data: SliceData, path: Path) -> None:
 
 
 def load(path: Path) -> SliceData:
-    """Read a slice file. Raises InputError if it is none."""
+    """Read a slice file. Raises InputError if the file is something else."""
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))

@@ -1,4 +1,4 @@
-"""`medinpaint train prepare`: a folder of brain-extracted scans -> one compact file of model-space slices."""
+"""`medinpaint train prepare`: from brain-extracted scans to one slice file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...volumes.read import read_image
 from .data import LEVELS, SliceData, save
 from .template import build_template
 
-MIN_QUALITY = 0.6
+MIN_QUALITY = 0.6  # of the alignment; scans with less are not saved
 
 
 def prepare(
@@ -30,21 +30,23 @@ def prepare(
     workers: int = 2,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Build the template from the training scans, align all scans to it, slice them and save one file.
+    """Build the template from the training scans, align all scans to it, and save their slices in one file.
 
     Args:
-        train, tune: brain-extracted T1w scans, one a subject; models are never trained on the second.
+        train, tune: brain-extracted T1w scans, one per subject. The scans to tune on are never used in training.
         output: the slice file (.npz).
-        source: name, licence and citation of the data, for the cards of the models trained on it.
-        workers: processes.
-        report: is told what happens.
+        source: name, licence and citation of the data, for the cards of the models.
+        workers: number of processes.
+        report: called with progress messages.
+
+    Raises InputError if a scan shows the whole head.
     """
-    with get_context("spawn").Pool(workers, initializer=_single_thread) as pool:
+    with get_context("spawn").Pool(workers, initializer=_use_single_thread) as pool:
         report("building the template")
         template = build_template(train, pool.imap)
         results = []
         paths = [*train, *tune]
-        for path, (brain, quality) in zip(paths, pool.imap(_brain, [(p, template) for p in paths]), strict=True):
+        for path, (brain, quality) in zip(paths, pool.imap(_read_brain, [(p, template) for p in paths]), strict=True):
             report(f"{path.name}: alignment quality {quality:.2f}")
             results.append((brain, quality))
     kept = [i for i, (_, quality) in enumerate(results) if quality >= MIN_QUALITY]
@@ -61,20 +63,20 @@ def prepare(
     report(f"{len(kept)} of {len(paths)} scans saved to {output}")
 
 
-def _single_thread() -> None:
+def _use_single_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _brain(task: tuple[Path, Template]) -> tuple[np.ndarray, float]:
-    """One scan on the model grid (uint8) and its alignment quality."""
+def _read_brain(task: tuple[Path, Template]) -> tuple[np.ndarray, float]:
+    """One scan on the model grid, uint8 (z, h, w), and the quality of its alignment."""
     path, template = task
     scan = read_image(path)
     values = sitk.GetArrayFromImage(scan).astype(np.float32)
-    nothing = np.zeros(values.shape, bool)
-    alignment = align(scan, values, nothing, template)
+    no_hole = np.zeros(values.shape, bool)
+    alignment = align(scan, values, no_hole, template)
     if not alignment.extracted:
         raise InputError(f"{path.name} shows the whole head: train on brain-extracted scans.")
-    image, _ = to_model_grid(scan, values, ~nothing, template, alignment.transform)
+    image, _ = to_model_grid(scan, values, ~no_hole, template, alignment.transform)
     image /= intensity_scale(values, alignment.brain)
     return np.clip(np.round(image * LEVELS), 0, 255).astype(np.uint8), alignment.quality

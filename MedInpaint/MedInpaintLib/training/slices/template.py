@@ -1,4 +1,4 @@
-"""The average brain that defines model space: registered, averaged, made left-right symmetric, three times over."""
+"""The average brain that defines model space. Scans are registered and averaged three times, left-right symmetric."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACING = 1.5  # mm
 
 
 def model_grid() -> sitk.Image:
-    """The empty model grid, its centre at the origin, axes along left, posterior, superior."""
+    """The empty model grid: its centre is the origin, its axes are left, posterior, superior."""
     grid = sitk.Image(SIZE, sitk.sitkFloat32)
     grid.SetSpacing([SPACING] * 3)
     grid.SetOrigin([-(n - 1) * SPACING / 2 for n in SIZE])
@@ -31,7 +31,7 @@ def build_template(paths: Sequence[Path], map_: Callable = map) -> Template:
 
     Args:
         paths: the training scans.
-        map_: runs the registrations, for example a process pool's map.
+        map_: applies the registration to all scans, for example the map of a process pool.
     """
     template = _average([_centred(paths[len(paths) // 2])])
     for scans in (paths[::4], paths, paths):
@@ -41,14 +41,15 @@ def build_template(paths: Sequence[Path], map_: Callable = map) -> Template:
 
 
 def to_transform(matrix: np.ndarray) -> sitk.AffineTransform:
-    """The reverse of to_matrix."""
+    """The affine transform of a 4 x 4 homogeneous matrix (mm), the inverse of `to_matrix`."""
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
     return transform
 
 
-def _register(task) -> np.ndarray:
+def _register(task: tuple[Path, Template]) -> np.ndarray:
+    """The 4 x 4 matrix (mm) from the template to a scan."""
     path, template = task
     scan = sitk.ReadImage(str(path), sitk.sitkFloat32)
     values = sitk.GetArrayFromImage(scan)
@@ -56,7 +57,7 @@ def _register(task) -> np.ndarray:
 
 
 def _centred(path: Path) -> tuple[Path, np.ndarray]:
-    """A scan with the translation that brings its centre of mass to the model's origin."""
+    """A scan and the translation that moves its centre of mass to the origin of model space, a 4 x 4 matrix."""
     scan = sitk.ReadImage(str(path))
     z, y, x = ndimage.center_of_mass(sitk.GetArrayViewFromImage(scan) > 0)
     matrix = np.eye(4)
@@ -65,13 +66,14 @@ def _centred(path: Path) -> tuple[Path, np.ndarray]:
 
 
 def _common(matrix: np.ndarray, fits: list[np.ndarray]) -> np.ndarray:
-    """A fit relative to the mean pose and size of all fits, so that no one brain decides them."""
+    """A fit relative to the mean pose and size of all fits, so that no single brain determines them."""
     mean = np.mean(fits, axis=0)
     mean[:3, 3] = 0
     return matrix @ np.linalg.inv(mean)
 
 
 def _average(scans: list[tuple[Path, np.ndarray]]) -> Template:
+    """The mean of scans, given with their matrices, on the model grid."""
     grid = model_grid()
     total = np.zeros(SIZE[::-1])
     share = np.zeros(SIZE[::-1])
@@ -87,7 +89,7 @@ def _average(scans: list[tuple[Path, np.ndarray]]) -> Template:
     average, share = total / len(scans), share / len(scans)
     if len(scans) > 1:
         average, share = _symmetric(average, share)
-    # Centred on the brain, so that the grid holds it.
+    # The brain is moved to the centre, so that it fits into the grid.
     brain = ndimage.binary_fill_holes(share > 0.5)
     shift = np.round(ndimage.center_of_mass(brain) - (np.array(brain.shape) - 1) / 2).astype(int)
     shift[2] = 0 if len(scans) > 1 else shift[2]
@@ -99,22 +101,22 @@ def _average(scans: list[tuple[Path, np.ndarray]]) -> Template:
 
 
 def _symmetric(average: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the brain's midplane into the grid's x = 0 plane, then average with the mirror image."""
+    """Rotate the midplane of the brain to the plane x = 0 of the grid, then average with the mirror image."""
     mirror = np.diag([-1.0, 1, 1, 1])
     image = sitk.GetImageFromArray(average.astype(np.float32))
     image.CopyInformation(model_grid())
     brain = sitk.Cast(image > 0.05, sitk.sitkUInt8)
     flipped = np.ascontiguousarray(average[..., ::-1])
     fit = align(image, flipped.astype(np.float32), np.zeros(average.shape, bool), Template(image, brain))
-    # fit = M^-1 maps the brain to its mirror image; its square root goes half-way, to the midplane.
+    # fit = M^-1 maps the brain to its mirror image; its square root maps half of the way, to the midplane.
     half = np.real(linalg.sqrtm(to_matrix(fit.transform)))
     half = mirror @ half @ mirror
     rotation, _ = linalg.polar(half[:3, :3])
     half[:3, :3] = rotation
-    turned = []
+    symmetric = []
     for array in (average, share):
         source = sitk.GetImageFromArray(array.astype(np.float32))
         source.CopyInformation(image)
         result = sitk.GetArrayFromImage(sitk.Resample(source, image, to_transform(half), sitk.sitkLinear, 0.0))
-        turned.append((result + result[..., ::-1]) / 2)
-    return turned[0], turned[1]
+        symmetric.append((result + result[..., ::-1]) / 2)
+    return symmetric[0], symmetric[1]

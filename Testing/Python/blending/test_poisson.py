@@ -1,10 +1,10 @@
-"""The Poisson solver against closed forms and against a brute-force least-squares solution."""
+"""Poisson blending: closed forms, and a dense least-squares solution."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
-from MedInpaintLib.blending import poisson as blending
+from MedInpaintLib.blending import poisson
 from MedInpaintLib.blending.poisson import harmonic_fill, poisson_blend
 from MedInpaintLib.errors import InputError
 
@@ -27,7 +27,7 @@ def row(values):
 
 
 def least_squares(known, source, hole, spacing, guide=None, slicewise=False):
-    """The definition, edge by edge: one equation a pair of face neighbours, solved densely."""
+    """The definition: one equation for each pair of face neighbours, solved densely."""
     number = {voxel: n for n, voxel in enumerate(map(tuple, np.argwhere(hole)))}
     equations, right_side = [], []
     for p in np.ndindex(hole.shape):
@@ -99,7 +99,7 @@ def test_a_pair_with_an_unguided_end_asks_for_no_difference():
 
 
 @pytest.mark.parametrize("outer", [[], [np.nan], [np.inf]], ids=["border", "nan", "infinite"])
-def test_at_the_border_or_beside_a_voxel_that_is_not_finite_the_source_goes_free(outer):
+def test_the_border_of_the_volume_and_voxels_that_are_not_finite_set_no_value(outer):
     known = row([10.0, 0, 0, 0, *outer])
     source = row([1.0, 4, 2, 8, *outer])
     hole = row([False, True, True, True, *(False for _ in outer)])
@@ -167,7 +167,7 @@ def test_the_harmonic_fill_stays_within_the_range_of_the_rim():
     assert filled.max() < known.max()
 
 
-def test_the_inputs_are_left_as_they_were():
+def test_the_inputs_do_not_change():
     rng = np.random.default_rng(5)
     arrays = [*rng.normal(size=(2, 6, 8, 8)), ball((6, 8, 8), 2), np.ones((6, 8, 8), dtype=bool)]
     for array in arrays:
@@ -218,7 +218,7 @@ def test_a_source_that_is_not_finite_in_the_hole_is_a_defect():
 
 
 def test_no_convergence_is_an_error_and_not_a_poor_result(monkeypatch):
-    monkeypatch.setattr(blending, "MAXIMUM_ITERATIONS", 2)
+    monkeypatch.setattr(poisson, "MAXIMUM_ITERATIONS", 2)
     known = np.random.default_rng(6).normal(size=(12, 12, 12))
     with pytest.raises(RuntimeError, match="did not converge"):
         harmonic_fill(known, ball(known.shape, 4), (1, 1, 1))

@@ -1,0 +1,98 @@
+"""Pictures of fills beside each other: typical cases, ablations, and the cases in which the model is worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...settings import Settings
+from ..fills.models import ABLATIONS
+from ..holes.cases import ELLIPSOID, LESIONS, SQUARE, split_kind
+from ..measures.row import Row
+from ..tables.statistics import full_name
+from .results import Results, case_of
+from .views import View, show
+
+DOTS = 100  # per inch
+PICTURE = 1.5  # inches: width of a picture
+WORST = 10  # number of cases
+CAPTIONS = {SQUARE: "Squares in one slice", ELLIPSOID: "Lumpy ellipsoids", LESIONS: "Real lesion shapes"}
+Line = tuple[Mapping[str, Row], Sequence[str]]  # a case (fill -> row), and the names of the fills to show
+
+
+def model_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
+    """A figure for each shape of hole: original, hole and the models' fills of the typical case of every kind.
+
+    Returns file names and captions, as the other functions here.
+    """
+    figures = []
+    for shape in dict.fromkeys(split_kind(kind)[0] for kind in run.kinds):
+        typical = [run.typical(kind) for kind in run.kinds if split_kind(kind)[0] == shape]
+        lines = [(case, [name for name in run.cards if name in case]) for case in typical]
+        name = f"experiment_{shape}.png"
+        _draw_gallery(run, lines, folder / name, whole_brain=True)
+        figures.append((name, f"{CAPTIONS[shape]}; below each slice its hole"))
+    return figures
+
+
+def ablation_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
+    """Each model with and without one of its parts, and the GANs with and without prior in every kind of hole."""
+    kinds = [kind for kind in run.kinds if any(full_name(fill) != fill for fill in run.typical(kind))]
+    if not kinds:
+        return []
+    case = run.typical(kinds[len(kinds) // 2])
+    lines = [(case, [name, *(f"{name} {part}" for part in ABLATIONS)]) for name in run.cards]
+    _draw_gallery(run, lines, folder / "experiment_ablations.png")
+    caption = f"Each model with and without one of its parts, in a {case_of(case).kind}"
+    figures = [("experiment_ablations.png", caption)]
+    gans = [name for name, card in run.cards.items() if card["kind"] == "gan"]
+    if gans:
+        fills = [fill for name in gans for fill in (name, f"{name} no prior")]
+        _draw_gallery(run, [(run.typical(kind), fills) for kind in kinds], folder / "experiment_prior.png")
+        figures.append(("experiment_prior.png", "GANs with and without their prior"))
+    return figures
+
+
+def worst_figure(run: Results, folder: Path) -> list[tuple[str, str]]:
+    """The cases in which the default model gains least over the harmonic fill, the worst first, without squares."""
+    model, reference = Settings().model, "harmonic"
+    in_scans = [fills for fills in run.cases.values() if not case_of(fills).kind.startswith(SQUARE)]
+    compared = [fills for fills in in_scans if model in fills and reference in fills]
+    if not compared:
+        return []
+    compared.sort(key=lambda fills: fills[model].psnr - fills[reference].psnr)
+    lines = [(fills, [reference, "linear", model]) for fills in compared[:WORST]]
+    _draw_gallery(run, lines, folder / "experiment_worst.png")
+    return [("experiment_worst.png", f"Where {model} gains least over the harmonic fill, the worst first")]
+
+
+def _draw_gallery(run: Results, lines: Sequence[Line], path: Path, whole_brain: bool = False) -> None:
+    """Draw a row of close-ups for each line: the truth, the hole and the fills; whole_brain: above it the slice."""
+    from matplotlib.figure import Figure
+
+    columns = 2 + max(len(names) for _, names in lines)
+    rows = []  # of the figure: a view, a window of it, the pictures and their titles
+    for case, names in lines:
+        view, row = run.view(case_of(case)), case_of(case)
+        pictures = {"original": view.truth, f"{row.kind}\n{row.group} {row.scan.split('_')[0]}": view.masked()}
+        pictures |= {f"{name}\n{case[name].psnr:.1f} dB": run.picture(case[name]) for name in names if name in case}
+        if whole_brain:
+            rows.append((view, view.brain(), pictures, True))
+        rows.append((view, view.close_up(), pictures, not whole_brain))
+    heights = [_height(window, view) for view, window, _, _ in rows]
+    figure = Figure(figsize=(PICTURE * columns, sum(heights) + 0.25 * len(heights)), layout="constrained")
+    places = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    for axes in places.ravel():
+        axes.set_axis_off()
+    for line, (view, window, pictures, titled) in zip(places, rows, strict=True):
+        for axes, (title, picture) in zip(line, pictures.items(), strict=False):
+            show(axes, picture[window], view)
+            if titled:
+                axes.set_title(title, fontsize=8)
+    figure.savefig(path, dpi=DOTS)
+
+
+def _height(window: tuple[slice, slice], view: View) -> float:
+    """Height (inches) of a picture with the standard width."""
+    rows, columns = ((part.stop - part.start) * side for part, side in zip(window, view.sides, strict=True))
+    return PICTURE * rows / columns

@@ -1,0 +1,181 @@
+"""Inpainting of volume nodes: here and now, or in a child process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from ..errors import InputError
+from ..settings import Settings
+from .child.process import InpaintingProcess
+from .parameters import MedInpaintParameterNode
+from .scene import nodes, results
+
+TORCH = ">=2.2"
+
+
+class MedInpaintLogic(ScriptedLoadableModuleLogic):
+    """Inpainting of volume nodes: here and now, or in a child process."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        self._process: InpaintingProcess | None = None
+
+    def getParameterNode(self):
+        """The choices of the panel."""
+        return MedInpaintParameterNode(super().getParameterNode())
+
+    @staticmethod
+    def settings(parameters) -> Settings:
+        """The engine's settings from the choices of the panel. Raises InputError if they make no sense."""
+        hasLabels = parameters.lesion is not None and parameters.lesion.IsA("vtkMRMLLabelMapVolumeNode")
+        return Settings(
+            model=parameters.modelFolder or parameters.model,
+            device=parameters.device.value,
+            label=parameters.label or None if hasLabels else None,
+            grow=parameters.grow,
+            iterations=parameters.iterations,
+            restarts=parameters.restarts or None,
+            prior_weight=parameters.priorWeight if parameters.priorWeight >= 0 else None,
+            window=parameters.window,
+            weighting=parameters.weighting,
+            prior=parameters.prior,
+            residual=parameters.residual,
+            blending=parameters.blending.value,
+            texture=parameters.texture,
+            seed=parameters.seed,
+        )
+
+    @staticmethod
+    def torchInstalled() -> bool:
+        """Whether PyTorch is installed. This does not import it."""
+        try:
+            version("torch")
+        except PackageNotFoundError:
+            return False
+        return True
+
+    @staticmethod
+    def installTorch() -> bool:
+        """Ask whether PyTorch may be installed, and do it. Raises InputError without Slicer's PyTorch extension."""
+        try:
+            from PyTorchUtils import PyTorchUtilsLogic
+        except ModuleNotFoundError as error:
+            raise InputError(_("Install the PyTorch extension in the Extension Manager, then try again.")) from error
+        return PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH) is not None
+
+    def inpaint(
+        self,
+        volumeNode,
+        maskNode,
+        outputVolumeNode=None,
+        segmentId: str | None = None,
+        settings: Settings | None = None,
+        progress: Callable[[float, str, str], None] | None = None,
+        keepGenerated: bool = False,
+        keepUncertainty: bool = False,
+    ):
+        """Fill the lesion of a scan and return the volume node with the result; the caller waits for it.
+
+        Args:
+            volumeNode: the scan, a T1-weighted brain MRI. It is not changed.
+            maskNode: the segmentation or label map node that marks the lesion.
+            outputVolumeNode: the node that takes the result; None: a new node beside the scan.
+            segmentId: the segment that is the lesion; None: all segments.
+            settings: None: the defaults.
+            progress: called with the done fraction, the stage and a message. It may raise MedInpaintLib.Cancelled,
+                which ends the run; the scene is then as it was.
+            keepGenerated: also add the generated volume, before blending, as a node.
+            keepUncertainty: also add the posterior standard deviation of the fill as a node. Without the residual
+                there is none.
+
+        Raises:
+            InputError: the input cannot be used; the message says why and what to do. The scene is as it was.
+        """
+        from .. import inpaint
+
+        if not self.torchInstalled():
+            raise InputError(_("PyTorch is not installed: install it with MedInpaintLogic.installTorch()."))
+        image, mask = _images(volumeNode, maskNode, segmentId)
+        result = inpaint(image, mask, settings or Settings(), progress)
+        return _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
+
+    @property
+    def running(self) -> bool:
+        """Whether a child process is at work."""
+        return self._process is not None and self._process.running
+
+    def start(
+        self,
+        volumeNode,
+        maskNode,
+        outputVolumeNode,
+        segmentId: str | None,
+        settings: Settings,
+        keepGenerated: bool,
+        keepUncertainty: bool,
+        onProgress: Callable[[float, str, str, float | None], None],
+        onDone: Callable[[object], None],
+        onFailed: Callable[[str], None],
+    ) -> None:
+        """Fill the lesion in a child process: like inpaint(), but it returns at once and the application stays usable.
+
+        Args:
+            onProgress: called with the done fraction, the stage, a message, and the seconds left (None: unknown).
+            onDone: called with the node of the result.
+            onFailed: called with one sentence.
+
+        Raises:
+            InputError: the input cannot be used, or another run is under way.
+        """
+        from ..models.registry import find_model
+
+        if self.running:
+            raise InputError(_("Inpainting is under way: wait for it or cancel it."))
+        find_model(settings.model)
+        image, mask = _images(volumeNode, maskNode, segmentId)
+
+        def done(result):
+            try:
+                node = _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
+            except InputError as error:
+                onFailed(str(error))
+            else:
+                onDone(node)
+
+        def failed(sentence):
+            logging.info(process.log)
+            onFailed(sentence)
+
+        process = self._process = InpaintingProcess(onProgress, logging.warning, done, failed)
+        process.start(image, mask, settings)
+
+    def cancel(self) -> None:
+        """End the child process, if there is one, with its temporary files."""
+        if self._process is not None:
+            self._process.stop()
+
+
+def _images(volumeNode, maskNode, segmentId: str | None):
+    """The scan and the mask as the engine takes them."""
+    from .scene.images import lesion_image, scan_image
+
+    return scan_image(volumeNode), lesion_image(volumeNode, maskNode, segmentId)
+
+
+def _addNodes(volumeNode, outputVolumeNode, result, keepGenerated: bool, keepUncertainty: bool):
+    """Add the nodes of a run, and return that of the result.
+
+    The result comes last: it may replace the content of a node, which cannot be undone.
+    """
+    with nodes.undo_on_failure(slicer.mrmlScene):
+        if keepGenerated:
+            results.generated_node(volumeNode, result.generated)
+        if keepUncertainty and result.uncertainty is not None:
+            results.uncertainty_node(volumeNode, result.uncertainty)
+        return results.result_node(volumeNode, result.image, result.report, outputVolumeNode)

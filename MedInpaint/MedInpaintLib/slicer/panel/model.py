@@ -1,0 +1,70 @@
+"""The choice of a model: one that is shipped, or the folder of another one."""
+
+from slicer.i18n import tr as _
+
+from ...errors import InputError
+
+
+class ModelSection:
+    """The widgets that choose a model.
+
+    Args:
+        ui: the widgets of the panel, by name.
+    """
+
+    def __init__(self, ui):
+        from ...models.registry import shipped_models
+
+        self.ui = ui
+        self._parameters = None
+        for model in shipped_models():
+            self.ui.modelComboBox.addItem(model.name, model.name)
+        self.ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
+        self.ui.modelFolderPathLineEdit.connect("currentPathChanged(QString)", self.onModelFolderChosen)
+
+    def setParameters(self, parameters):
+        """Follow these choices; None: follow none."""
+        self._parameters = parameters
+
+    def update(self):
+        """Show which model is chosen, and what it was trained on."""
+        if not self._parameters:
+            return
+        model, folder = self._parameters.model, self._parameters.modelFolder
+        for widget, show in (
+            (self.ui.modelComboBox, lambda box: box.setCurrentIndex(box.findData(model))),
+            (self.ui.modelFolderPathLineEdit, lambda edit: edit.setCurrentPath(folder)),
+        ):
+            wasBlocked = widget.blockSignals(True)
+            show(widget)
+            widget.blockSignals(wasBlocked)
+        self.ui.modelComboBox.setEnabled(not folder)
+        self.ui.modelDescriptionLabel.setText(description(folder or model))
+
+    def onModelChosen(self, index):
+        """Use a shipped model."""
+        if self._parameters:
+            self._parameters.model = self.ui.modelComboBox.itemData(index)
+
+    def onModelFolderChosen(self, path):
+        """Use the model of a folder."""
+        if self._parameters:
+            self._parameters.modelFolder = path
+
+
+def description(model: str) -> str:
+    """What a model is and what it was trained on; if it cannot be read, why."""
+    from ...models.registry import find_model
+
+    try:
+        card = find_model(model).card
+        return _("{kind} with kernels of {kernel} pixels, trained on {count} scans of {data}.").format(
+            kind=card["kind"].upper(),
+            kernel=card["kernel"],
+            count=len(card["training_subjects"]),
+            data=card["data"]["name"],
+        )
+    except InputError as error:
+        return str(error)
+    except KeyError:
+        return _("Its card does not say what it was trained on.")

@@ -1,0 +1,110 @@
+"""The blending as a whole: inside and outside the brain of a head, and beside a dark lesion."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedInpaintLib.blending.blend import blend_matern, blend_poisson
+from MedInpaintLib.blending.poisson import poisson_blend
+from MedInpaintLib.space.alignment import Alignment
+from MedInpaintLib.space.case import Case
+from MedInpaintLib.space.slices import Slices
+from scipy import ndimage
+from synthetic import volume
+
+
+def synthetic_case(extracted):
+    """A head: a brain of 800 in one half, a skull of 500 in the other, and a hole across their border."""
+    values = np.full((12, 14, 16), 500, np.float32)
+    values[..., :8] = 800
+    brain = values == 800
+    hole = np.zeros(values.shape, bool)
+    hole[3:9, 4:10, 4:12] = True
+    alignment = Alignment(sitk.AffineTransform(3), brain, 1.0, extracted)
+    nothing = np.zeros((0, 16, 16))
+    slices = Slices(nothing, nothing, nothing, nothing, np.zeros(0, int), 1.0)
+    return Case(volume(values), values, hole, None, alignment, slices)
+
+
+@pytest.mark.parametrize("blending", ["3d", "2d"])
+def test_beyond_the_brain_of_a_head_the_fill_continues_the_surroundings(blending):
+    case = synthetic_case(extracted=False)
+    generated = np.where(case.alignment.brain, 700.0, 0.0)  # outside the brain the model is black
+    fill = blend_poisson(case, generated, blending)
+    assert fill.min() >= 500 - 0.01
+    assert fill.max() <= 800 + 0.01
+    # In a brain-extracted scan, where the background is black, the same step stays.
+    assert blend_poisson(synthetic_case(extracted=True), generated, blending).min() < 400
+
+
+def test_beyond_the_brain_of_a_head_the_matern_fill_continues_the_surroundings_too():
+    case = synthetic_case(extracted=False)
+    generated = np.where(case.alignment.brain, 700.0, 0.0)
+    fill = np.zeros(case.values.shape)
+    fill[case.hole] = blend_matern(case, generated, np.ones(case.hole.shape, bool), noise=1.0)
+    assert fill[case.hole].min() >= 500 - 0.01
+    assert fill[case.hole].max() <= 800 + 5
+    assert np.abs(fill[case.hole & case.alignment.brain] - 800).max() < 40  # the generated slices are 100 too dark
+
+
+def lesioned_case(inside, rim):
+    """A brain of 800 with a lesion of these values, and a rim of this value that the mask does not cover."""
+    case = synthetic_case(extracted=True)
+    near = ndimage.binary_dilation(case.hole) & ~case.hole
+    case.values[:] = 800 + np.random.default_rng(0).normal(0, 5, case.hole.shape)
+    case.values[near] = rim
+    case.values[case.hole] = inside
+    return dataclasses.replace(case, slices=dataclasses.replace(case.slices, scale=1000.0))
+
+
+def test_a_dark_rim_outside_a_tight_mask_does_not_darken_the_fill():
+    source, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
+    dark = np.random.default_rng(1).normal(500, 40, np.count_nonzero(synthetic_case(True).hole))
+    filled = blend_matern(lesioned_case(dark, 650), source, everywhere, noise=5.0)
+    assert np.median(filled) > 750
+    of_one_value = blend_matern(lesioned_case(0, 650), source, everywhere, noise=5.0)
+    bright = blend_matern(lesioned_case(dark + 400, 650), source, everywhere, noise=5.0)
+    np.testing.assert_array_equal(of_one_value, bright)  # no dark lesion, so the rim counts as brain
+    assert np.median(bright) < 730
+
+
+def test_the_matern_fill_does_not_use_the_source_where_it_is_not_defined():
+    """Above the searched slices, the source repeats the nearest slice, which may be wrong."""
+    case = synthetic_case(extracted=True)
+    generated = np.full(case.values.shape, 800.0)
+    valid = np.ones(case.hole.shape, bool)
+    valid[9:] = False
+    wrong = np.where(valid, generated, 0)
+    right, also = (blend_matern(case, source, valid, noise=1.0) for source in (generated, wrong))
+    np.testing.assert_allclose(right, also, atol=1e-6)
+
+
+def test_in_the_brain_of_a_head_the_fill_keeps_the_generated_detail():
+    case = synthetic_case(extracted=False)
+    detail = 100 * np.random.default_rng(0).random(case.values.shape)
+    fill = np.zeros_like(detail)
+    fill[case.hole] = blend_poisson(case, np.where(case.alignment.brain, 700 + detail, 0), "3d")
+    deep = ndimage.binary_erosion(case.hole & case.alignment.brain)
+
+    def laplacian(array):
+        axes = enumerate(case.scan.GetSpacing()[::-1])
+        return sum((np.roll(array, 1, i) + np.roll(array, -1, i) - 2 * array) / side**2 for i, side in axes)[deep]
+
+    np.testing.assert_allclose(laplacian(fill), laplacian(detail), atol=0.1)  # of some 100
+
+
+def test_pasting_takes_the_generated_values_as_they_are():
+    case = synthetic_case(extracted=True)
+    generated = np.random.default_rng(0).random(case.values.shape)
+    np.testing.assert_array_equal(blend_poisson(case, generated, "none"), generated[case.hole])
+
+
+@pytest.mark.parametrize("blending", ["3d", "2d"])
+def test_the_fill_is_that_of_the_whole_volume_though_only_its_box_is_solved(blending):
+    case = synthetic_case(extracted=True)
+    generated = np.random.default_rng(1).random(case.values.shape)
+    expected = poisson_blend(
+        case.values, generated, case.hole, case.scan.GetSpacing()[::-1], slicewise=blending == "2d"
+    )
+    np.testing.assert_allclose(blend_poisson(case, generated, blending), expected, rtol=1e-4)
