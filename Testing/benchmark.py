@@ -1,4 +1,4 @@
-"""Measure this computer with `medinpaint benchmark`, by hand; takes the command's options, see --help."""
+"""Measure this computer by hand: `medinpaint benchmark` with its options, see --help."""
 
 import sys
 

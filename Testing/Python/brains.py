@@ -1,4 +1,4 @@
-"""Six made-up brains of 4 mm voxels that share their anatomy and differ smoothly, for the tests of the evaluation."""
+"""Six synthetic brains of 4 mm voxels that share their anatomy and differ smoothly, for the tests of the evaluation."""
 
 from functools import lru_cache
 

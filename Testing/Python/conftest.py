@@ -56,11 +56,12 @@ def small_hole(small) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def fast_engine():
-    """An engine that loads each model once, as a run does not change it, and kriges with 500 known pixels, not 2500."""
+    """An engine that loads each model once, kriges with 500 known pixels, and searches two slices beside the hole."""
     with pytest.MonkeyPatch.context() as patch:
         for name, method in _LOADERS.items():
             patch.setattr(Model, name, method)
         patch.setattr("MedInpaintLib.blending.residual.MAXIMUM_KNOWN", 500)
+        patch.setattr("MedInpaintLib.space.slices.NEIGHBOURS", 1)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Rows of the experiment's table for the tests."""
+"""Rows for the tests of the tables."""
 
 from dataclasses import fields
 
@@ -6,7 +6,7 @@ from MedInpaintLib.evaluation.measures.row import Row
 
 
 def row(**given):
-    """A row of ones, but for what is given."""
+    """A row of ones, except for the given attributes."""
     numbers = {field.name: 1 if field.type == "int" else 1.0 for field in fields(Row) if field.type != "str"}
     words = {"group": "g", "scan": "s", "kind": "k", "shape": "", "fill": "f"}
     return Row(**{**numbers, **words, "changed_outside": 0, **given})

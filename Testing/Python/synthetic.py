@@ -1,4 +1,4 @@
-"""Small made-up volumes and masks for the tests."""
+"""Small synthetic volumes and masks for the tests."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -52,7 +52,7 @@ def random_array(dtype="float32", shape=SHAPE, seed=0):
 
 
 def extremes(dtype):
-    """A random array that also holds the type's own limits."""
+    """A random array that also contains the limits of its type."""
     array = random_array(dtype)
     limits = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
     array[0, 0, :2] = limits.min, limits.max
@@ -77,7 +77,7 @@ def as_mask(hole, dtype="uint8", **geometry):
 
 
 def linear_path_of(heights, brains, size, seed=0):
-    """A made-up mean, left-right symmetric, and differences: what a model's linear path holds."""
+    """A random mean, left-right symmetric, and random differences: the parameters of a linear path."""
     rng = np.random.default_rng(seed)
     mean = rng.integers(60, 140, (heights, *size), dtype=np.uint8)
     half = size[1] // 2

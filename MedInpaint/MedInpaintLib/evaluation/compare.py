@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..models.folder import Model
@@ -35,32 +36,41 @@ from .figures.results import Results
 from .figures.views import draw_case, view_of, view_path, voxels_path
 from .fills.baselines import Fill, baselines
 from .fills.models import model_fills
-from .holes.cases import LESIONS, SQUARE, Hole, check_kinds, cut_hole, draw_hole
+from .holes.cases import BALL, LESIONS, SQUARE, STROKE, Hole, check_kinds, cut_hole, draw_hole, split_kind
 from .holes.lesions import Lesions, read_lesions
 from .holes.squares import cut_square
 from .holes.subjects import Subject, file_list, group, read_subject, stem
 from .measures.brats import check_brats
 from .measures.measure_fill import measure_fill
 from .measures.row import Row, case_name
+from .measures.tissue import white_matter
 from .tables.rows import append_row, read_rows
 from .tables.summary import summary
 
-KINDS = "square12,square25,square50,lesions,ellipsoid4,ellipsoid8,ellipsoid12,ellipsoid16,ellipsoid20"
+KINDS = (
+    "lesions,lesions-tight,lesions-generous,ellipsoid4,ellipsoid8,ellipsoid12,ellipsoid20,ball5,ball7,ball10,stroke,"
+    "square12,square25,square50"
+)
 Plan = Mapping[Path, Sequence[tuple[str, int]]]  # scan -> kinds and indices of its holes
 
 
 def main_options(parser: ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--scans", nargs="+", type=Path, required=True, metavar="FILE", help="healthy scans")
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE.npz", help="from `medinpaint train prepare`")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE.npz",
+        help="from `train prepare`: adds the mean brain and the linear latent model",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="an interrupted run continues")
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="names or folders of models")
     parser.add_argument(
         "--holes",
         default=KINDS,
         metavar="KINDS",
-        help="lesions, ellipsoids with radii in mm, squares in one slice with sides in percent of its width "
-        f"(default: {KINDS})",
+        help="lesions, stroke, ellipsoids and balls in white matter with radii in mm, each perhaps with -tight, "
+        f"-generous or -zero, squares in one slice with sides in percent of its width (default: {KINDS})",
     )
     parser.add_argument(
         "--ablations",
@@ -68,7 +78,8 @@ def main_options(parser: ArgumentParser) -> None:
         help="holes that each model also fills without one of its parts at a time, or none (default: squares)",
     )
     parser.add_argument("--lesion-masks", nargs="+", type=Path, default=[], metavar="FILE", help="real lesions")
-    parser.add_argument("--lesion-scan", type=Path, metavar="FILE", help="the scan on whose grid these masks are")
+    parser.add_argument("--stroke-masks", nargs="+", type=Path, default=[], metavar="FILE", help="real strokes")
+    parser.add_argument("--lesion-scan", type=Path, metavar="FILE", help="a scan in the space of these masks")
     parser.add_argument("--cases-per-scan", type=int, default=1, metavar="N", help="holes of each kind (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the holes and the search (default: 0)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
@@ -85,8 +96,13 @@ def run(args: Namespace) -> int:
     kinds = args.holes.split(",")
     check_kinds(kinds)
     ablated = _ablated(args.ablations, kinds)
-    if LESIONS in kinds and not (args.lesion_masks and args.lesion_scan):
-        raise InputError("Lesion-shaped holes need --lesion-masks and --lesion-scan: give both, or other --holes.")
+    shapes = {split_kind(kind)[0] for kind in kinds}
+    paths = {LESIONS: args.lesion_masks, STROKE: args.stroke_masks}
+    for shape, files in paths.items():
+        if shape in shapes and not (files and args.lesion_scan):
+            raise InputError(f"Holes of the kind '{shape}' need masks and --lesion-scan: give both, or other --holes.")
+    if not (args.data or args.model):
+        raise InputError("There is no model and no --data, so nothing defines the model space: give one of them.")
     if args.downstream and not (args.downstream / SECTION).exists():
         raise InputError(f"'{args.downstream.name}' holds no {SECTION}: give the folder of `medinpaint downstream`.")
     if args.cases_per_scan < 1 or args.seed < 0:
@@ -99,16 +115,16 @@ def run(args: Namespace) -> int:
     if args.quick:
         plan = {path: [(kind, 0)] for path, kind in zip(args.scans[:2], (kinds[0], kinds[-1]), strict=False)}
 
-    data = load(args.data)
+    data = load(args.data) if args.data else None
     settings = Settings(device=args.device, seed=args.seed)
     models = [find_model(name) for name in args.model]
-    full, ablations = model_fills(models, data.template, settings)
+    template = data.template if data else models[0].template()
+    full, ablations = model_fills(models, template, settings)
     common = baselines(data) | full
     fills = {kind: common | (ablations if kind in ablated else {}) for kind in kinds}
     _save_inputs(args.output, args.data, models, settings, args.brats_metrics)
-    needs_lesions = any(kind == LESIONS for holes in plan.values() for kind, _ in holes)
-    lesions = read_lesions(args.lesion_masks, args.lesion_scan, data.template) if needs_lesions else None
-    compare(plan, fills, data.template, lesions, args.seed, args.output, args.brats_metrics)
+    masks = {shape: read_lesions(paths[shape], args.lesion_scan, template) for shape in paths if shape in shapes}
+    compare(plan, fills, template, masks, args.seed, args.output, args.brats_metrics)
 
     models.sort(key=lambda model: (model.card["kind"], model.card["kernel"]))
     results = Results(args.output, read_rows(args.output / "cases.csv"), models)
@@ -125,11 +141,12 @@ def command_line(args: Namespace) -> str:
     """The command without the paths of this computer, for the report."""
     options = {
         "scans": file_list(args.scans),
-        "data": args.data.name,
+        "data": args.data.name if args.data else "",
         "model": " ".join(Path(name).name for name in args.model),
         "holes": args.holes if args.holes != KINDS else "",
         "ablations": args.ablations,
         "lesion-masks": file_list(args.lesion_masks),
+        "stroke-masks": file_list(args.stroke_masks),
         "lesion-scan": file_list([args.lesion_scan] if args.lesion_scan else []),
         "cases-per-scan": args.cases_per_scan if args.cases_per_scan > 1 else "",
         "seed": args.seed or "",
@@ -146,7 +163,7 @@ def compare(
     plan: Plan,
     fills: Mapping[str, Mapping[str, Fill]],
     template: Template,
-    lesions: Lesions | None,
+    masks: Mapping[str, Lesions],
     seed: int,
     folder: Path,
     brats: bool = False,
@@ -157,7 +174,7 @@ def compare(
         plan: the kinds and indices of the holes in each scan.
         fills: by the kind of hole, then by the name of the fill.
         template: of the model space.
-        lesions: needed for holes of the kind "lesions".
+        masks: the real lesions of the kinds "lesions" and "stroke".
         seed: of the holes.
         folder: the output folder.
         brats: also take the measurements of the BraTS challenge.
@@ -170,7 +187,7 @@ def compare(
         (folder / name).mkdir(exist_ok=True)
     with tqdm(total=sum(len(fills[kind]) for holes in plan.values() for kind, _ in holes), unit="fill") as bar:
         for path, holes in plan.items():
-            subject = None
+            subject = tissue = None
             for kind, index in holes:
                 name = case_name(group(path), stem(path), kind, index)
                 missing = [fill for fill in fills[kind] if (name, fill) not in done]
@@ -178,9 +195,12 @@ def compare(
                 if not missing:
                     continue
                 bar.set_description(name)
-                subject = subject or read_subject(path, template)
+                if subject is None:
+                    subject = read_subject(path, template)
+                    balls = any(split_kind(other)[0] == BALL for other, _ in holes)
+                    tissue = white_matter(subject.scan, subject.brain) if balls else subject.brain
                 started = time.perf_counter()
-                part, hole, case = set_up(kind, index, subject, lesions, template, seed)
+                part, hole, case = set_up(kind, index, subject, masks, tissue, template, seed)
                 preparation = time.perf_counter() - started
                 for fill in missing:
                     row, voxels = measure_fill(part, hole, case, fill, fills[kind][fill], preparation, brats)
@@ -192,13 +212,19 @@ def compare(
 
 
 def set_up(
-    kind: str, index: int, subject: Subject, lesions: Lesions | None, template: Template, seed: int
+    kind: str,
+    index: int,
+    subject: Subject,
+    masks: Mapping[str, Lesions],
+    white_matter: NDArray[np.bool_],
+    template: Template,
+    seed: int,
 ) -> tuple[Subject, Hole, Case]:
     """The scan that is the truth (one slice of it for a square), the hole in it, and the case that a fill sees."""
     if kind.startswith(SQUARE):
         return cut_square(kind, index, subject, template, seed)
-    hole = draw_hole(kind, index, subject, lesions, seed)
-    return subject, hole, cut_hole(subject, hole, template)
+    hole = draw_hole(kind, index, subject, masks, white_matter, seed)
+    return subject, hole, cut_hole(subject, hole, template, seed)
 
 
 def _save_pictures(folder: Path, part: Subject, hole: Hole, rows: Mapping[str, Row]) -> None:
@@ -222,9 +248,9 @@ def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:
     return ablated
 
 
-def _save_inputs(folder: Path, data: Path, models: Sequence[Model], settings: Settings, brats: bool) -> None:
+def _save_inputs(folder: Path, data: Path | None, models: Sequence[Model], settings: Settings, brats: bool) -> None:
     """Write experiment.json. Raises InputError if the rows in the folder are of other data, settings or models."""
-    now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest(), "brats_metrics": brats}
+    now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest() if data else None, "brats_metrics": brats}
     now |= {key: value for key, value in settings.to_dict().items() if key not in ("model", "device")}
     now |= {f"model {model.name}": model.card["sha256"] for model in models}
     path = folder / "experiment.json"

@@ -19,7 +19,6 @@ from MedInpaintLib.models.folder import models_folder
 from MedInpaintLib.pipeline import Result
 from MedInpaintLib.report import figure
 from MedInpaintLib.settings import Settings
-from MedInpaintLib.volumes.image import affine
 from MedInpaintLib.volumes.read import read_image
 from scipy import ndimage
 
@@ -335,44 +334,3 @@ def test_each_option_sets_its_field_of_the_settings_and_no_other(folder, instant
         arguments, (field, value) = [option], SWITCHES[option]
     assert run(folder, *arguments) == 0
     assert instant == [replace(Settings(), **{field: value})]
-
-
-# --- a real run
-
-
-def test_a_real_run_changes_only_the_hole_and_reports_its_progress(folder, small_scan, small_hole):
-    files = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz", "--uncertainty", "u.nii.gz"]
-    command = [*COMMAND, "run", "scan.nii.gz", "mask.nii.gz", "result.nii.gz", "--iterations", "5", *files]
-    done = subprocess.run([*command, "--progress", "json"], cwd=folder, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [events[0]["event"], events[-1]["event"]] == ["device", "done"]
-    fractions = [event["fraction"] for event in events if event["event"] == "progress"]
-    assert fractions == sorted(fractions)
-    assert (fractions[0], fractions[-1]) == (0, 1)
-    assert {"aligning", "optimising", "blending"} <= {event.get("stage") for event in events}
-
-    scan, result = (read_image(folder / name) for name in ("scan.nii.gz", "result.nii.gz"))
-    assert result.GetPixelID() == scan.GetPixelID()
-    np.testing.assert_array_equal(affine(result), affine(scan))
-    changed = sitk.GetArrayFromImage(result) != small_scan
-    assert not (changed & ~small_hole).any()
-    assert changed[small_hole].mean() > 0.9
-    report = json.loads((folder / "r.json").read_text())
-    assert report["lesion"]["volume_ml"] == pytest.approx(small_hole.sum() * 0.008)
-    assert report["search"]["iterations"] == 5
-    assert not report["alignment"]["poor"]
-    assert sitk.GetArrayFromImage(read_image(folder / "g.nii.gz"))[small_hole].std() > 0
-    assert (folder / "f.png").read_bytes().startswith(b"\x89PNG")
-    uncertainty = read_image(folder / "u.nii.gz")
-    assert uncertainty.GetPixelID() == sitk.sitkFloat32
-    np.testing.assert_array_equal(affine(uncertainty), affine(scan))
-    deviation = sitk.GetArrayFromImage(uncertainty)
-    assert not deviation[~small_hole].any()
-    assert (deviation[small_hole] > 0).mean() > 0.9
-    assert report["lesions"][0]["uncertainty"] == pytest.approx(deviation[small_hole].mean(), rel=1e-3)
-
-    first = (folder / "result.nii.gz").read_bytes()
-    assert run(folder, "--iterations", 5, "--progress", "none") == 0
-    assert (folder / "result.nii.gz").read_bytes() == first

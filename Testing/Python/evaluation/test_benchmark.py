@@ -60,12 +60,12 @@ def test_where_the_generated_slice_has_the_scans_gradients_the_reference_restore
     truth = torch.linspace(0.2, 0.8, 10).repeat(8, 1)
     hole, unknown = torch.zeros(8, 10, dtype=torch.bool), torch.zeros(8, 10, dtype=torch.bool)
     hole[2:6, 3:7], unknown[2:6, 7] = True, True
-    known = truth.masked_fill(hole | unknown, 0)  # what is unknown beside the hole has no say
+    known = truth.masked_fill(hole | unknown, 0)  # unknown pixels beside the hole do not count
     filled = blend_slice(known, truth + 0.3, hole, unknown, 300)
     assert filled[hole].numpy() == pytest.approx(truth[hole].numpy(), abs=1e-3)
 
 
-def test_the_tables_show_the_measurements_and_how_many_times_less_is_needed_now():
+def test_the_tables_show_the_measurements_and_the_ratio_to_earlier_ones():
     heading, row = tables.case_rows([case(peak_mib=None)])
     assert len(heading) == len(row)
     assert row[:3] == ("vae3 (default)", "cpu", 4)
@@ -114,10 +114,10 @@ def test_a_run_that_fails_says_why():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
-def test_what_the_benchmark_itself_holds_is_not_counted_as_a_runs_memory():
-    held = np.ones(30_000_000)  # 229 MiB
+def test_the_memory_of_the_benchmark_is_not_counted_as_the_memory_of_a_run():
+    array = np.ones(30_000_000)  # 229 MiB
     *_, peak = benchmark._run_timed([sys.executable, "-c", "pass"])
-    assert held.all()
+    assert array.all()
     assert 1 < peak < 100
 
 

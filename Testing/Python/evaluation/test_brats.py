@@ -1,4 +1,4 @@
-"""The BraTS challenge's own measurements, where its package is installed."""
+"""The measurements of the BraTS challenge, where its package is installed."""
 
 import sys
 

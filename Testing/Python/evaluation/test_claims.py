@@ -15,11 +15,11 @@ CASES = 6  # of which the test gives p = 0.03 if all differences have one sign
 
 
 def rows_of(decibels, kind="square25", scatter=0.0):
-    """Rows of six cases: each fill's PSNR is that of the case plus its own, and its SSIM follows."""
+    """Rows of six cases: the PSNR of a fill is that of the case plus its gain, and the SSIM is a fixed share of it."""
     rng = np.random.default_rng(0)
     rows = []
-    for fill, own in decibels.items():
-        psnr = 20 + np.arange(CASES) + own + scatter * rng.standard_normal(CASES)
+    for fill, gain in decibels.items():
+        psnr = 20 + np.arange(CASES) + gain + scatter * rng.standard_normal(CASES)
         rows += [row(fill=fill, kind=kind, index=n, psnr=p, ssim=p / 40) for n, p in enumerate(psnr.tolist())]
     return rows
 
@@ -39,7 +39,7 @@ def test_a_claim_that_holds_for_one_kernel_only_holds_in_part():
     assert verdict(rows, "VAEs beat GANs") == "holds in part"
 
 
-def test_models_of_other_kernels_are_no_rivals():
+def test_models_of_different_kernels_are_not_compared():
     rows = rows_of({"gan3": 0.0, "vae7": 1.0})
     assert verdict(rows, "VAEs beat GANs") == "not tested"
     assert verdict(rows, "Larger kernels help") == "not tested"
@@ -60,8 +60,8 @@ def test_larger_kernels_are_compared_within_a_kind():
     ],
 )
 def test_a_part_matters_if_the_model_is_better_than_without_it(ablation, text):
-    for own, expected in ((-0.5, "holds"), (0.5, "does not hold")):
-        rows = rows_of({"vae3": 0.0, f"vae3 {ablation}": own})
+    for gain, expected in ((-0.5, "holds"), (0.5, "does not hold")):
+        rows = rows_of({"vae3": 0.0, f"vae3 {ablation}": gain})
         found = {claim.text: claim.verdict for claim in claims(rows, CARDS)}
         assert found.pop(text) == expected
         assert set(found.values()) == {"not tested"}
@@ -87,7 +87,7 @@ def test_squares_from_40_percent_and_ellipsoids_from_16_mm_are_large():
     assert [kind for kind in kinds if is_large(kind)] == ["square40", "square50", "ellipsoid16", "ellipsoid20"]
 
 
-def test_the_studys_means_are_those_it_gives():
+def test_the_studys_means_are_those_in_its_text():
     means = {key: round(float(np.mean(values)), 1) for key, values in STUDY.items()}
     assert [means["gan", 3, ""], means["gan", 7, ""], means["vae", 3, ""], means["vae", 7, ""]] == [
         22.7, 24.2, 25.3, 26.1,

@@ -1,4 +1,4 @@
-"""What filling does for the tools that follow: tissue classes, registration, and the study made of them."""
+"""The study of what filling does for tissue classes and registration, and the tools that it uses."""
 
 import json
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def scan_of(values, **geometry):
 
 
 def textured(**geometry):
-    """A made-up scan with structure everywhere in its brain, and the brain."""
+    """A synthetic scan with structure everywhere in its brain, and the brain."""
     brain = phantom() > 0
     texture = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal(brain.shape), 1.5)
     return scan_of((brain * (1000 + 250 * texture / texture.std())).astype(np.float32), **geometry), brain
@@ -55,7 +55,7 @@ def brain_of(labels, lesions, values=None):
     values = noisy(labels, 40) if values is None else values
     flat = np.ones(labels.shape, np.float32)
     alignment = Alignment(sitk.AffineTransform(3), mask, 1.0, True)
-    return Brain("made-up", scan_of(values), lesions, alignment, mask, flat, classify(values, mask))
+    return Brain("synthetic", scan_of(values), lesions, alignment, mask, flat, classify(values, mask))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def lesions():
 
 
 @pytest.mark.parametrize("sd", [40, 150])
-def test_three_tissues_with_noise_are_told_apart(sd):
+def test_three_tissues_with_noise_are_classified(sd):
     labels = phantom()
     found = classify(noisy(labels, sd), labels > 0)
     assert (found.labels == labels)[labels > 0].mean() > 0.98
@@ -123,7 +123,7 @@ def test_what_cannot_be_classified_is_refused(values, brain, message):
         classify(values, brain)
 
 
-def test_a_bias_field_is_found_and_no_lesion_has_a_say_in_it(lesions):
+def test_a_bias_field_is_found_without_the_lesions(lesions):
     labels = phantom()
     shade = (1 + 0.3 * np.linspace(-1, 1, SIDE))[:, None, None]
     values = noisy(labels, 40) * shade.astype(np.float32)
@@ -140,7 +140,7 @@ def test_a_bias_field_is_found_and_no_lesion_has_a_say_in_it(lesions):
 # --- registration
 
 
-def test_the_known_deformation_has_its_length_never_folds_and_comes_back_with_its_seed():
+def test_the_known_deformation_has_its_length_never_folds_and_depends_on_the_seed():
     scan, brain = textured()
     known, again, other = (random_deformation(scan, brain, seed) for seed in (0, 0, 1))
     field = displacements(known, scan)
@@ -197,7 +197,7 @@ def test_lesions_that_miss_the_brain_are_refused(lesions):
         stamp_lesions(healthy, brain_of(labels, lesions))
 
 
-def test_a_lesion_costs_tissue_and_registration_and_a_right_fill_brings_them_back(lesions):
+def test_a_lesion_impairs_classes_and_registration_and_a_perfect_fill_restores_them(lesions):
     labels = phantom()
     scan, _ = textured()
     values = np.where(labels > 0, noisy(labels, 40) + 0.2 * sitk.GetArrayFromImage(scan), 0).astype(np.float32)
@@ -228,18 +228,18 @@ def test_every_version_differs_from_the_scan_in_the_lesions_alone(lesions, monke
 
     monkeypatch.setattr(downstream, "inpaint", fill)
     monkeypatch.setattr(downstream, "GROWTH", 2.0)
-    made = versions(scan, lesions, Settings())
+    images = versions(scan, lesions, Settings())
     original = sitk.GetArrayFromImage(scan)
     enlarge = ", lesions enlarged by 2 mm"
-    assert list(made) == [UNFILLED, "MedInpaint", "harmonic", "MedInpaint" + enlarge, "harmonic" + enlarge]
+    assert list(images) == [UNFILLED, "MedInpaint", "harmonic", "MedInpaint" + enlarge, "harmonic" + enlarge]
     assert grown_by == [0, 2]
     for name in (UNFILLED, "MedInpaint", "harmonic"):
-        assert np.array_equal(sitk.GetArrayFromImage(made[name])[~lesions], original[~lesions])
-    changed = sitk.GetArrayFromImage(made["harmonic" + enlarge]) != original
+        assert np.array_equal(sitk.GetArrayFromImage(images[name])[~lesions], original[~lesions])
+    changed = sitk.GetArrayFromImage(images["harmonic" + enlarge]) != original
     rim = ndimage.distance_transform_edt(~lesions, sampling=scan.GetSpacing()[::-1]) <= 2
     assert (changed & ~lesions).any()
     assert not (changed & ~rim).any()
-    assert sitk.GetArrayFromImage(made["harmonic"])[lesions].mean() == pytest.approx(1500, rel=0.03)
+    assert sitk.GetArrayFromImage(images["harmonic"])[lesions].mean() == pytest.approx(1500, rel=0.03)
 
 
 def test_the_command_writes_a_section_its_figures_and_small_pictures(lesions, tmp_path, monkeypatch, capsys):
@@ -286,7 +286,7 @@ def test_the_command_writes_a_section_its_figures_and_small_pictures(lesions, tm
         (["--scans", "a.nii", "--lesion-masks", "m.nii"], "does not exist"),
     ],
 )
-def test_wrong_input_is_told_in_one_sentence(options, message, tmp_path, capsys):
+def test_wrong_input_is_reported_in_one_sentence(options, message, tmp_path, capsys):
     assert main(["downstream", *options, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error

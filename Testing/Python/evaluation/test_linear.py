@@ -47,7 +47,7 @@ def test_an_unseen_slice_of_a_low_rank_family_is_recovered_in_the_hole(generator
     assert np.abs(fill - unseen).max() < 1e-2  # of about 75 +- 12
 
 
-def test_what_stands_in_the_hole_is_never_read(model, generator, weights):
+def test_values_in_the_hole_are_not_used(model, generator, weights):
     unseen = generator(1, seed=7)[0]
     zero, nan = (model.fill(np.where(weights > 0, unseen, value), weights, 0) for value in (0, np.nan))
     assert np.array_equal(zero, nan)
@@ -87,7 +87,7 @@ def test_one_component_is_a_scalar_ridge_regression(weights):
 
 
 def test_the_noise_is_the_mean_discarded_eigenvalue_and_z_is_standard_normal(generator):
-    """Against the textbook: the eigenvectors of the pixels' own covariance."""
+    """Against the textbook: the eigenvectors of the covariance of the pixels."""
     samples = generator(60, noise=2.0)
     inside = np.ptp(samples, axis=0) > 0
     pixels = samples[:, inside].astype(np.float64)
@@ -129,17 +129,17 @@ def test_a_height_is_trained_on_its_neighbours_only(generator):
 def test_fits_are_made_once_when_asked_for_and_dropped_by_a_new_fit(generator, weights, monkeypatch):
     from MedInpaintLib.evaluation.fills import linear
 
-    made = []
+    fits = []
     original = linear._fit
-    monkeypatch.setattr(linear, "_fit", lambda *arguments: made.append(1) or original(*arguments))
+    monkeypatch.setattr(linear, "_fit", lambda *arguments: fits.append(1) or original(*arguments))
     slices = generator(30).reshape(10, 3, *SHAPE)
     model = LinearModel().fit(slices)
-    assert not made
+    assert not fits
     for height in (1, 1, 2, 1):
         model.fill(slices[0, 1], weights, height)
-    assert len(made) == 2
+    assert len(fits) == 2
     model.fit(slices).fill(slices[0, 1], weights, 1)
-    assert len(made) == 3
+    assert len(fits) == 3
 
 
 def test_a_stack_is_filled_slice_by_slice_each_at_its_height(generator, weights):

@@ -9,7 +9,7 @@ from MedInpaintLib.evaluation.measures.memory import PeakMemory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-def test_what_is_taken_and_given_back_is_counted_each_time():
+def test_memory_that_is_freed_again_is_counted_each_time():
     for _ in range(2):
         with PeakMemory() as peak:
             np.ones(25_000_000).sum()  # 200 MB
@@ -19,7 +19,7 @@ def test_what_is_taken_and_given_back_is_counted_each_time():
     assert peak.megabytes < 30
 
 
-def test_there_is_no_number_where_the_system_does_not_tell(tmp_path, monkeypatch):
+def test_there_is_no_number_where_the_system_does_not_report_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "PROCESS", tmp_path)
     with PeakMemory() as peak:
         pass

@@ -1,4 +1,4 @@
-"""Biharmonic and Telea fills: closed forms in the slice, along the scan's own axial direction."""
+"""Biharmonic and Telea fills: closed forms in the slice, along the axial direction of the scan."""
 
 from types import SimpleNamespace
 

@@ -190,8 +190,8 @@ def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(sli
     gan = GAN(*smooth_path(), 3).requires_grad_(False).eval()
     losses = []
     for weight in (0.0, 1e4):
-        descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, prior_weight=weight, iterations=60))
-        for _ in range(60):
+        descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, prior_weight=weight, iterations=20))
+        for _ in range(20):
             descent.step()
         z, _ = descent._latents()
         losses.append(gan.prior_loss(descent.u, z, descent.height.repeat(gan.restarts)).sum())

@@ -1,4 +1,4 @@
-"""Five made-up brains on a small grid, to train on."""
+"""Five synthetic brains on a small grid, to train on."""
 
 import numpy as np
 import pytest

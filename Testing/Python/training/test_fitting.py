@@ -14,8 +14,8 @@ def test_the_linear_path_reproduces_every_training_brain_and_its_mirror_image(da
     height = torch.linspace(0, 1, brains.shape[1])
     for number, brain in enumerate(brains):
         for z, expected in ((number, brain), (number + len(brains), brain.flip(-1))):
-            made = path((8**0.5 * torch.eye(8)[z]).expand(len(height), -1), height)[:, 0]
-            assert (made - expected).abs().max() <= 0.5 / 25 + 1e-5  # half a level
+            generated = path((8**0.5 * torch.eye(8)[z]).expand(len(height), -1), height)[:, 0]
+            assert (generated - expected).abs().max() <= 0.5 / 25 + 1e-5  # half a level
 
 
 def test_under_a_standard_normal_latent_slices_have_the_brains_mean_and_covariance(data):

@@ -89,7 +89,7 @@ def test_two_epochs_lower_a_vaes_loss(data, trained):
 
 @pytest.fixture
 def bright_gan(data, monkeypatch):
-    """Builds a trainer without a warm-up, of a generator whose slices are too bright."""
+    """Builds a trainer without a warm-up; its generator adds too much brightness."""
     monkeypatch.setattr(trainers, "WARM_UP", 1)
 
     def build(**settings):
@@ -140,14 +140,14 @@ def test_an_epoch_sees_every_slice_once_and_four_of_a_height_together(trained):
     assert (groups == groups[:, :1]).all(dim=1).float().mean() > 0.9
 
 
-def test_training_leaves_the_linear_path_as_it_was_fitted(data, trained):
+def test_training_does_not_change_the_linear_path(data, trained):
     before, after = fresh(trained, data).network.decoder, trained.network.decoder
     for name in ("mean", "differences"):
         assert torch.equal(getattr(before.linear, name), getattr(after.linear, name))
     assert not torch.equal(before.refinement.out.weight, after.refinement.out.weight)
 
 
-def test_a_training_that_was_stopped_ends_with_the_same_weights(data, trained, tmp_path):
+def test_a_stopped_training_continues_to_the_same_weights(data, trained, tmp_path):
     checkpoint = tmp_path / "model.checkpoint"
     stopped = fresh(trained, data)
     stopped.run_epoch()
@@ -198,7 +198,7 @@ def test_the_learning_rate_warms_up_then_falls_to_nothing(data, trained):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_trained_model_is_saved_with_its_card_and_its_checkpoint_guards_it(data, tmp_path, monkeypatch, name):
+def test_a_trained_model_is_saved_with_its_card_and_an_old_checkpoint_is_refused(data, tmp_path, monkeypatch, name):
     monkeypatch.setattr(trainers, "validate", partial(validate, settings=Settings(iterations=2)))
     kind, settings = KINDS[name]
     save(data, tmp_path / "slices.npz")

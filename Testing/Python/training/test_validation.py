@@ -15,7 +15,7 @@ def test_a_round_hole_is_a_ball_in_the_brain():
     assert np.linalg.norm(places - places.mean(axis=0), axis=1).max() <= 4
 
 
-def test_slices_of_a_model_space_brain_show_it_but_for_the_hole():
+def test_slices_of_a_model_space_brain_contain_all_but_the_hole():
     brain = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
     hole = np.zeros(brain.shape, bool)
     hole[10:13, 4:9, 4:9] = True

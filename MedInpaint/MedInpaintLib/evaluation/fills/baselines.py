@@ -19,6 +19,7 @@ from ...space.slices import to_scan
 from ...training.slices.data import SliceData
 from ...volumes.image import spacing_zyx
 from .linear import LinearModel
+from .niftyseg import PROGRAM, is_installed, niftyseg
 from .slicewise import biharmonic, check_libraries, telea
 
 Fill = Callable[[Case], NDArray[np.floating]]  # (n,), in the order of values[hole]
@@ -26,20 +27,23 @@ LINEAR_WINDOW = 7  # pixels of the context weights; with the noise below, the be
 LINEAR_NOISE = 0.1  # intensity squared: a larger value trusts the prior more
 
 
-def baselines(data: SliceData) -> dict[str, Fill]:
-    """The fills by their names in the tables. They use only the training brains of the data.
+def baselines(data: SliceData | None) -> dict[str, Fill]:
+    """The fills by their names in the tables. NiftySeg is among them if it is installed.
+
+    The mean brain and the linear latent model need data, of which they use only the training brains.
 
     Raises InputError if a library is not installed.
     """
     check_libraries()
-    brains = data.brains(tuning=False)
-    return {
-        "harmonic": harmonic,
-        "biharmonic": biharmonic,
-        "telea": telea,
-        "mean": mean_fill(brains),
-        "linear": linear_fill(brains),
-    }
+    fills: dict[str, Fill] = {"harmonic": harmonic, "biharmonic": biharmonic, "telea": telea}
+    if is_installed():
+        fills["niftyseg"] = niftyseg
+    else:
+        print(f"NiftySeg is left out: there is no {PROGRAM} on the PATH.")
+    if data:
+        brains = data.brains(tuning=False)
+        fills |= {"mean": mean_fill(brains), "linear": linear_fill(brains)}
+    return fills
 
 
 def harmonic(case: Case) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The geometry of holes in a brain mask: lumpy ellipsoids, squares, and clipped lesion masks.
+"""The geometry of holes in a brain mask: lumpy ellipsoids, balls, squares, and clipped lesion masks.
 
 Every array is boolean, shaped (z, y, x); a hole is true where the tissue is removed.
 """
@@ -10,7 +10,7 @@ from math import pi
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, signal
 from scipy.spatial.transform import Rotation
 
 from ...errors import InputError
@@ -22,6 +22,7 @@ LUMP_FREQUENCY = 1.5  # rad per radius and axis: a lump covers about a quarter o
 SHARE_IN_BRAIN = 0.9  # of a lumpy hole, before it is clipped
 SHARE_KEPT = 0.8  # of a lumpy hole, in one piece, after it is clipped
 SQUARE_IN_BRAIN = 0.95
+BALL_IN_REGION = 0.98
 DRAWS = 1000
 
 
@@ -64,6 +65,34 @@ def lumpy_ellipsoid(
             hole[tuple(voxels.T)] = True
             return hole
     raise InputError(f"No place in the brain takes a hole of {radius:g} mm radius; use a smaller radius.")
+
+
+def ball_in(
+    region: NDArray[np.bool_], spacing: Sequence[float], radius: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """A ball in a region such as white matter, bool (z, y, x). No other place has more of the region in the ball.
+
+    Args:
+        region: bool (z, y, x).
+        spacing: (sz, sy, sx) in mm.
+        radius: mm.
+        rng: random generator; it chooses among places that are nearly as good as the best.
+
+    Raises InputError if the region is empty.
+    """
+    region, step = _as_volume(region, "region"), np.asarray(spacing, dtype=float)
+    if not region.any():
+        raise InputError("The region for balls is empty; give a scan with white matter in it.")
+    half = np.ceil(radius / step).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half), indexing="ij"))
+    ball = ((offsets * step[:, None, None, None]) ** 2).sum(axis=0) <= radius**2
+    share = signal.fftconvolve(region.astype(np.float32), ball.astype(np.float32), mode="same") / ball.sum()
+    good = np.argwhere(share >= min(0.99 * share.max(), BALL_IN_REGION))
+    hole = np.zeros_like(region)
+    voxels = np.argwhere(ball) - half + good[rng.integers(len(good))]
+    voxels = voxels[((voxels >= 0) & (voxels < region.shape)).all(axis=1)]
+    hole[tuple(voxels.T)] = True
+    return hole
 
 
 def square(brain: NDArray[np.bool_], plane_index: int, side: int, rng: np.random.Generator) -> NDArray[np.bool_]:

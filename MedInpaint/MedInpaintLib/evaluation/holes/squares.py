@@ -52,7 +52,8 @@ def cut_square(kind: str, index: int, subject: Subject, template: Template, seed
     scan = like(template.image[:, :, level], values[level])
     alignment = Alignment(sitk.AffineTransform(3), brain[level], subject.alignment.quality, subject.alignment.extracted)
     subject_slice = Subject(subject.group, subject.name, scan, alignment, brain[level])
-    hole = Hole(kind, index, "", square(brain[level], 0, side, rng))
+    voxels = square(brain[level], 0, side, rng)
+    hole = Hole(kind, index, "", voxels, voxels)
     emptied = empty_hole(scan, hole.voxels)
     hole_in_volume = np.zeros_like(brain)
     hole_in_volume[level] = hole.voxels

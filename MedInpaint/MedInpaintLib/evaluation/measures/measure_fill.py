@@ -28,24 +28,27 @@ def measure_fill(
     Args:
         subject: the scan that is the truth.
         hole: the hole in it.
-        case: the same scan without the content of the hole.
+        case: the same scan with the lesion in it.
         name: of the fill.
         fill: the method.
         preparation: seconds in which the case was prepared.
         brats: also take the measurements of the BraTS challenge.
 
-    Returns the row and the new voxels of the hole, rounded to the scan's type.
+    Returns the row and the new voxels of the hole, rounded to the scan's type. If the fill gives no finite values, the
+    measurements are NaN and the voxels those of the case.
     """
     with PeakMemory() as memory:
         started = time.perf_counter()
         values = fill(case)
         seconds = time.perf_counter() - started
-    filled = with_voxels(case.scan, values, case.hole)
-    before, after = (sitk.GetArrayFromImage(image) for image in (subject.scan, filled))
+    failed = not np.isfinite(values).all()  # a peer that ended without a result
+    filled = with_voxels(case.scan, case.values[case.hole] if failed else values, case.hole)
+    before, after = (sitk.GetArrayFromImage(image) for image in (case.scan, filled))
     spacing = spacing_zyx(subject.scan)
     truth, result = (scan_values(image, hole.voxels) for image in (subject.scan, filled))
     everywhere = np.ones_like(hole.voxels)
     slice_psnr = psnr(truth, result, everywhere, brain_range(truth, subject.brain)) if len(truth) == 1 else NAN
+    measured = measure(truth, result, hole.voxels, subject.brain, spacing)
     row = Row(
         group=subject.group,
         scan=subject.name,
@@ -55,8 +58,8 @@ def measure_fill(
         fill=name,
         hole_ml=float(np.count_nonzero(hole.voxels) * spacing.prod() / 1000),
         quality=case.alignment.quality,
-        **measure(truth, result, hole.voxels, subject.brain, spacing),
-        slice_psnr=slice_psnr,
+        **{key: NAN if failed else value for key, value in measured.items()},
+        slice_psnr=NAN if failed else slice_psnr,
         preparation=preparation,
         seconds=seconds,
         memory=memory.megabytes,

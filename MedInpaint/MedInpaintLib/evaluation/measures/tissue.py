@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ...errors import InputError
-from ...volumes.image import like
+from ...volumes.image import like, scan_values
 from ...volumes.mask import bounding_box
 
 CSF, GM, WM = 1, 2, 3  # labels, by rising intensity in T1-weighted scans; 0 is outside the brain
@@ -89,6 +90,15 @@ def classify(
     whole = np.zeros(brain.shape, np.uint8)
     whole[box] = labels[1:-1, 1:-1, 1:-1]
     return Tissue(whole, means)
+
+
+def white_matter(scan: sitk.Image, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The white matter, bool (z, y, x), without the two outermost voxels of the brain."""
+    inner = ndimage.binary_erosion(brain, iterations=2)
+    values = scan_values(scan, ~inner)
+    inner &= values > 0
+    field = bias_field(like(scan, values), inner)
+    return classify(values / field, inner).labels == WM
 
 
 def bias_field(scan: sitk.Image, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:

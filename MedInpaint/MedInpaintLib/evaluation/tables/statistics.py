@@ -48,8 +48,9 @@ def measured(cases: Mapping[str, Row], measure: str) -> dict[str, float]:
 
 
 def gains(cases: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
-    """case -> cases - reference, for the cases in both."""
-    return {case: value - reference[case] for case, value in cases.items() if case in reference}
+    """case -> cases - reference, for the cases that both have measured."""
+    differences = {case: value - reference[case] for case, value in cases.items() if case in reference}
+    return {case: difference for case, difference in differences.items() if difference == difference}  # not NaN
 
 
 def paired(cases: Mapping[str, float], reference: Mapping[str, float]) -> Paired | None:

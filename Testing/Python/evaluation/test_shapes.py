@@ -148,12 +148,12 @@ def test_a_square_too_large_for_the_brain_covers_as_much_of_it_as_it_can():
 
 
 @pytest.mark.parametrize(("plane", "side"), [(60, 4), (-1, 4), (30, 0), (30, 65), (0, 4)])
-def test_a_square_that_cannot_be_is_refused(brain, plane, side):
+def test_an_impossible_square_is_refused(brain, plane, side):
     with pytest.raises(InputError):
         square(brain, plane, side, np.random.default_rng(0))
 
 
-def test_a_real_lesion_is_clipped_to_the_brain_and_its_mask_left_alone(brain):
+def test_a_real_lesion_is_clipped_to_the_brain_and_its_mask_does_not_change(brain):
     lesions = np.zeros(brain.shape, dtype=np.uint8)
     lesions[:, 34:37, 30:33] = 1
     hole = lesion_hole(lesions, brain)

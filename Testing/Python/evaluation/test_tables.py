@@ -15,7 +15,7 @@ CARDS = {
 }
 
 
-def test_a_row_that_was_cut_off_is_dropped_and_the_table_goes_on(tmp_path):
+def test_an_incomplete_row_is_dropped_and_the_table_continues(tmp_path):
     path = tmp_path / "cases.csv"
     rows = [row(index=n, psnr=20.25 + n) for n in range(3)]
     for each in rows[:2]:
@@ -66,7 +66,7 @@ def test_the_summary_keeps_groups_and_kinds_apart():
     assert headings == ["## one, square25", "## one, lesions", "## two, square25", "## two, lesions"]
 
 
-def test_a_measurement_without_a_number_is_left_out_and_one_with_some_is_of_those():
+def test_a_column_without_numbers_is_omitted_and_others_ignore_nan():
     nothing = float("nan")
     rows = [row(index=n, slice_psnr=nothing, memory=memory) for n, memory in enumerate((nothing, 100.0, 300.0))]
     heading, _, line = (line for line in cells(summary(rows, {})) if line)
@@ -93,7 +93,7 @@ def test_p_is_one_where_nothing_differs_and_there_is_none_without_pairs():
     assert paired(cases, {"other": 20.0}) is None
 
 
-def test_models_are_compared_with_references_ablations_with_their_model_and_models_with_their_rivals():
+def test_models_are_compared_with_references_with_their_ablations_and_with_each_other():
     fills = ["harmonic", "mean", "linear", "gan3", "gan7", "mine", "mine no prior", "other"]
     assert comparisons(fills, CARDS) == [
         *((name, "harmonic") for name in ("mean", "linear", "gan3", "gan7", "mine", "other")),
