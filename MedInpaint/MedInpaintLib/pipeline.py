@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .blending.blend import blend_into_scan, deviation_on_scan
+from .blending.rim import Rim, find_rim
 from .errors import explain_out_of_memory
 from .models.registry import find_model
 from .report.run import run_report
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .models.vae import VAE
     from .search.fallback import Report
     from .search.latent import Generated
+    from .space.case import Case
     from .space.slices import Slices
 
 Progress = Callable[[float, str, str], None]  # takes the fraction done, the stage and a message; may raise Cancelled
@@ -94,21 +96,17 @@ def inpaint(
     clock.end("optimising")
 
     progress(0.85, "blending", "blending the generated tissue into the scan")
-    source, valid = to_scan(case.scan, prediction.slices, slices, case.alignment, case.template)
-    filled = blend_into_scan(case, source, valid, settings)
+    filled, generated, rim = blend(case, prediction, settings)
     result = with_voxels(image, filled, case.hole)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation)
     clock.end("blending")
 
     report = run_report(
-        case, prediction.search, filled, deviation, model, settings, used_device, clock.seconds, warnings
+        case, prediction.search, filled, deviation, rim, model, settings, used_device, clock.seconds, warnings
     )
     del case  # its arrays have the size of the scan: free them before the next ones are allocated
-    source *= valid
-    generated = like(image, source)
-    del source, valid
     progress(1.0, "done", "finished")
-    return Result(result, generated, None if deviation is None else like(image, deviation), report)
+    return Result(result, like(image, generated), None if deviation is None else like(image, deviation), report)
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,19 @@ def generate(
         return Prediction(generated.slices, None, generated)
     mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network))
     return Prediction(mean, deviation, generated)
+
+
+def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray, Rim]:
+    """Carry the predicted slices to the scan's grid, look for a dark rim outside the mask, and blend.
+
+    Returns the hole's new values (n,); float32 (z, y, x), the predicted slices in scan intensities, 0 elsewhere; and
+    the rim.
+    """
+    source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
+    generated, _ = to_scan(case.scan, prediction.search.slices, case.slices, case.alignment, case.template)
+    rim = find_rim(case, generated, valid)
+    filled = blend_into_scan(case, source, generated, valid, rim.tight, settings)
+    return filled, source * valid, rim
 
 
 class _Clock:

@@ -1,22 +1,18 @@
 """Fixtures for several test files: the shipped sample at 2 mm, on which a run takes seconds."""
 
-import os
+import threads  # noqa: F401  first
+
+# isort: split
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from MedInpaintLib.models.folder import Model
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.volumes.read import read_image
 from MedInpaintLib.volumes.write import write_image
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each test process and its children: more would only wait
-    os.environ |= {"OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 @pytest.fixture(scope="session")

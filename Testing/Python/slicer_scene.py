@@ -1,5 +1,7 @@
 """A real MRML scene with the logic that Slicer gives it, and nodes to put into it. There is no window and no Qt."""
 
+import types
+
 import numpy as np
 import pytest
 import slicer
@@ -18,30 +20,32 @@ COLUMNS = np.linalg.qr(COLUMNS)[0] @ np.diag([0.9, 1.1, 1.7])
 COLUMNS[:, 2] *= -np.sign(np.linalg.det(COLUMNS))
 GRID = np.eye(4)
 GRID[:3, :3], GRID[:3, 3] = COLUMNS, (-11.5, 23.25, 40.75)
+LOGICS = {
+    "Volumes": slicer.vtkSlicerVolumesLogic,
+    "Segmentations": slicer.vtkSlicerSegmentationsModuleLogic,
+    "Colors": slicer.vtkMRMLColorLogic,
+    "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic,
+}
 
 
 @pytest.fixture
 def scene(monkeypatch):
-    """A fresh scene as slicer.mrmlScene, with the application's, volumes', segmentations' and colours' logic."""
+    """A fresh scene as slicer.mrmlScene, with the logics of the application and of the core modules it needs."""
     scene = slicer.vtkMRMLScene()
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
-    logics = [application]  # the application keeps weak pointers only
-    for name, kind in (
-        ("Volumes", slicer.vtkSlicerVolumesLogic),
-        ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic),
-        ("Colors", slicer.vtkMRMLColorLogic),
-        ("SubjectHierarchy", slicer.vtkSlicerSubjectHierarchyModuleLogic),
-    ):
+    modules = types.SimpleNamespace()  # the application keeps weak pointers only
+    for name, kind in LOGICS.items():
         logic = kind()
         logic.SetMRMLApplicationLogic(application)
         logic.SetMRMLScene(scene)
         application.SetModuleLogic(name, logic)
-        logics.append(logic)
+        setattr(modules, name.lower(), types.SimpleNamespace(logic=lambda logic=logic: logic))
+    monkeypatch.setattr(slicer, "modules", modules, raising=False)
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # the Colors module does this
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     yield scene
     scene.Clear(True)
-    del logics
 
 
 def vtk_matrix(matrix):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from ..settings import Settings
 from ..space.case import Case
@@ -10,50 +11,59 @@ from ..space.slices import deviation_to_scan
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box
 from .matern import matern_blend
-from .noise import SURROUNDINGS, estimate_noise
+from .noise import SURROUNDINGS, estimate_noise, white_matter
 from .poisson import harmonic_fill, poisson_blend
-from .rim import lesion_rim
+from .rim import rim_voxels
 from .texture import missing_noise, sharpen
 
 RIM_TRUST = 1e-4  # of a known voxel that is probably lesion
+LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 
 
-def blend_into_scan(case: Case, source: np.ndarray, valid: np.ndarray, settings: Settings) -> np.ndarray:
+def blend_into_scan(
+    case: Case, source: np.ndarray, generated: np.ndarray, valid: np.ndarray, tight: bool, settings: Settings
+) -> np.ndarray:
     """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`.
 
+    Values inside the hole do not matter.
+
     Args:
-        source: float32 (z, y, x), the generated slices on the scan's grid, in scan intensities; see `to_scan`.
-        valid: bool (z, y, x), where the source is defined.
-        settings: blending, texture and seed.
+        source: float32 (z, y, x), the predicted slices on the scan's grid, in scan intensities; see `to_scan`.
+        generated: the same without the residual.
+        valid: bool (z, y, x), where both are defined.
+        tight: whether the mask leaves a dark rim outside; see `find_rim`.
+        settings: blending, noise and seed.
 
     Raises:
         InputError: Poisson blending finds no known voxel at some part of the hole.
     """
     box = bounding_box(case.hole, SURROUNDINGS)  # no step looks farther, so the cost grows with the hole alone
-    case, source, valid = case.crop(box), source[box], valid[box]
-    noise = estimate_noise(case.values, case.hole, case.alignment.brain)
-    if settings.texture:
-        source = sharpen(source, case.hole, spacing_zyx(case.scan))
+    case, source, generated, valid = case.crop(box), source[box], generated[box], valid[box]
+    plain = white_matter(case, generated) & valid
+    noise = estimate_noise(case.values, case.hole, case.alignment.brain, plain)
     if settings.blending == "matern":
-        filled = blend_matern(case, source, valid, noise.level)
+        source = sharpen(source, case.hole, spacing_zyx(case.scan))
+        trust = np.where(rim_voxels(case, source), RIM_TRUST, 1) * valid if tight else valid
+        filled = blend_matern(case, source, trust, noise.white_level)
+        filled = limit_range(case, generated, filled)
     else:
         filled = blend_poisson(case, source, settings.blending)
-    if settings.texture:
+    if settings.noise:
         result = case.values.copy()
         result[case.hole] = filled
         filled = filled + missing_noise(result, case.hole, noise, settings.seed)
     return filled
 
 
-def blend_matern(case: Case, source: np.ndarray, valid: np.ndarray, noise: float) -> np.ndarray:
+def blend_matern(case: Case, source: np.ndarray, trust: np.ndarray, noise: float) -> np.ndarray:
     """The hole's new values (n,) by Matérn blending.
 
     Args:
-        source, valid: as for `blend_into_scan`.
-        noise: standard deviation of the scan's noise.
+        source: as for `blend_into_scan`.
+        trust: (z, y, x), from 0 to 1, how much a known voxel counts.
+        noise: standard deviation of the scan's noise, as white noise.
     """
     known, hole, spacing, scale = case.values, case.hole, spacing_zyx(case.scan), case.slices.scale
-    trust = np.where(lesion_rim(case, source), RIM_TRUST, 1) * valid
     if case.alignment.extracted:
         return matern_blend(known, source, hole, spacing, trust, scale, noise)
     brain = case.alignment.brain
@@ -63,6 +73,19 @@ def blend_matern(case: Case, source: np.ndarray, valid: np.ndarray, noise: float
     if outside.any():
         filled[outside] = harmonic_fill(filled, outside, spacing)
     return filled[hole]
+
+
+def limit_range(case: Case, generated: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """The new values (n,), limited to the range of what is within 5 mm: known brain, and G(z) in the hole.
+
+    A continuation across the border can overshoot; tissue that is neither known nearby nor generated is not plausible.
+    """
+    content = np.where(case.hole, generated, case.values)
+    there = case.hole | case.alignment.brain
+    size = (2 * np.maximum(np.rint(LOCAL / spacing_zyx(case.scan)), 1) + 1).astype(int)
+    low = ndimage.minimum_filter(np.where(there, content, np.inf), size)[case.hole]
+    high = ndimage.maximum_filter(np.where(there, content, -np.inf), size)[case.hole]
+    return np.clip(filled, low, high)
 
 
 def blend_poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:

@@ -27,7 +27,7 @@ REACH = 4.5  # pixels
 RING = 4  # pixels; the width of the ring of known pixels around a hole
 MAXIMUM_KNOWN = 2500  # known pixels; from more, a sample is drawn, with a probability that falls with the distance
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels, of the detail that no brain of the model has
-NOISE = 0.05  # intensity; standard deviation of a known pixel
+NOISE = 0.1  # intensity; standard deviation of a known pixel: noise, and detail that does not reach into the hole
 MARGIN = 2  # pixels; unknown pixels this close to a hole are filled too, and holes closer than 4 pixels become one
 FAR = 3 * REACH  # from the known pixels; they change the mean here by about 1 % only
 BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
@@ -46,14 +46,14 @@ def krige_residual(
         device: the torch device that solves the linear systems.
 
     Returns two float32 arrays (n, h, w):
-        mean: the posterior mean in the hole; the scan itself in the ring, so that a blending finds the gradient across
-            the border; the generated slices elsewhere.
+        mean: the posterior mean in the hole and in the ring, so that a blending compares the scan with the same smooth
+            prediction on both sides of the border; the generated slices elsewhere.
         deviation: the posterior standard deviation in the hole, and 0 elsewhere.
     """
     distance = ndimage.distance_transform_edt(~slices.hole)
     ring = slices.context & (distance <= RING)
     fill = slices.unknown & (distance <= MARGIN)
-    mean = np.where(ring, slices.image, generated)
+    mean = generated.copy()
     residual = slices.image - generated
     # Only these unknown pixels get a posterior; the prior holds for those far from every known pixel.
     near = fill & (ndimage.distance_transform_edt(~ring) <= FAR) if ring.any() else np.zeros_like(fill)
@@ -62,6 +62,7 @@ def krige_residual(
 
     random = np.random.default_rng(0)
     for known, unknown in _pixels_by_hole(slices.hole, ring, near):
+        around = known
         if len(known) > MAXIMUM_KNOWN:
             probability = 1 / distance[tuple(known.T)]
             chosen = random.choice(len(known), MAXIMUM_KNOWN, replace=False, p=probability / probability.sum())
@@ -71,8 +72,11 @@ def krige_residual(
             batch = unknown[first : first + BATCH]
             index = tuple(batch.T)
             posterior_mean, explained = process.predict(batch, values[row[index]])
-            mean[index] += posterior_mean
+            mean[index] = generated[index] + posterior_mean
             variance[index] -= explained
+        for first in range(0, len(around), BATCH):
+            index = tuple(around[first : first + BATCH].T)
+            mean[index] = generated[index] + process.mean(around[first : first + BATCH], values[row[index]])
     return mean.astype(np.float32), np.sqrt(np.maximum(variance, 0))
 
 
@@ -125,6 +129,11 @@ class _GaussianProcess:
         covariance.diagonal().add_(NOISE**2)
         self.factor = torch.linalg.cholesky(covariance)
         self.weights = torch.cholesky_solve(self._tensor(residual)[:, None], self.factor)[:, 0]
+
+    def mean(self, places: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The posterior mean (m,) at pixels (m, 3) with components (m, k)."""
+        cross = _covariance(self._tensor(places), self._tensor(values), self.known, self.values)
+        return (cross @ self.weights).cpu().numpy()
 
     def predict(
         self, unknown: NDArray[np.int64], values: NDArray[np.float32]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..volumes.mask import bounding_box
-from .noise import Noise, robust_deviation, second_differences
+from .noise import Noise, kept_share, robust_deviation, second_differences
 
 # This much sharpening raises SSIM in holes of 12 mm and more; much more of it lowers the quality.
 SHARPENING, DETAIL = 1.0, 0.8  # the factor, and the Gaussian's standard deviation in mm, of the unsharp masking
@@ -44,7 +44,9 @@ def sharpen(
 def missing_noise(
     filled: NDArray[np.floating], hole: NDArray[np.bool_], noise: Noise, seed: int
 ) -> NDArray[np.float64]:
-    """White Gaussian noise that raises the fill's noise to the scan's: (n,), in the order of `filled[hole]`.
+    """Gaussian noise that raises the fill's noise to the scan's: (n,), in the order of `filled[hole]`.
+
+    It has the correlation of the scan's noise.
 
     Args:
         filled: (z, y, x), the scan with its hole filled.
@@ -53,6 +55,8 @@ def missing_noise(
         seed: of the random generator.
     """
     box = bounding_box(hole, 1)
-    own = robust_deviation(second_differences(filled[box])[hole[box]])
-    lacking = np.sqrt(np.maximum(noise.at(filled[hole]) ** 2 - own**2, 0))
-    return np.random.default_rng(seed).standard_normal(len(lacking)) * lacking
+    present = robust_deviation(second_differences(filled[box])[hole[box]]) / np.sqrt(kept_share(noise.width, 1))
+    lacking = np.sqrt(np.maximum(noise.at(filled[hole]) ** 2 - present**2, 0))
+    white = np.random.default_rng(seed).standard_normal(hole[box].shape)
+    drawn = ndimage.gaussian_filter(white, noise.width)[hole[box]]
+    return drawn / max(float(drawn.std()), 1e-9) * lacking

@@ -63,11 +63,10 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help="do not continue the residual (scan minus generated slices) from around the hole into it",
     )
     parser.add_argument(
-        "--no-texture",
-        dest="texture",
+        "--noise",
         action="store_const",
-        const=False,
-        help="fill with the mean estimate alone, without the scan's noise and sharpness",
+        const=True,
+        help="add noise like the scan's to the fill: it looks more natural, and each voxel is less accurate",
     )
     parser.add_argument("--seed", metavar="N", type=int, help=f"seed of the random numbers (default: {default.seed})")
     parser.add_argument("--report", metavar="FILE.json", type=Path, help="write measurements of the run")

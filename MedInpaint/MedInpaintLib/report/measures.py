@@ -36,7 +36,7 @@ def psnr(truth: Real, fill: Real, hole: Mask, data_range: float) -> float:
     return float(10 * np.log10(data_range**2 / mean_square)) if mean_square else float("inf")
 
 
-def seam(fill: Real, hole: Mask, spacing: Sequence[float], brain: Mask | None = None) -> float:
+def seam(fill: Real, hole: Mask, spacing: Sequence[float] | NDArray, brain: Mask | None = None) -> float:
     """How visible the hole's border is: the difference across the border over that near the border; 1 is invisible.
 
     Across: mean absolute difference per mm between a hole voxel and a known face neighbour. Near: the same between two

@@ -20,6 +20,7 @@ from .lesions import RING, finite_number, measure_lesions, measuring_margin
 from .measures import seam
 
 if TYPE_CHECKING:
+    from ..blending.rim import Rim
     from ..search.latent import Generated
     from ..space.case import Case
 
@@ -31,6 +32,7 @@ def run_report(
     generated: Generated,
     filled: np.ndarray,
     deviation: np.ndarray | None,
+    rim: Rim,
     model: Model,
     settings: Settings,
     device: str,
@@ -44,6 +46,7 @@ def run_report(
         generated: the result of the latent search.
         filled: float (n,), the hole's new values in the order of `case.values[case.hole]`.
         deviation: float (z, y, x), the posterior standard deviation of the fill; None if unknown.
+        rim: whether the mask looks tight.
         model: the model of the run.
         settings: the settings of the run.
         device: the device of the search.
@@ -60,6 +63,8 @@ def run_report(
             in model intensities; scale, the scan intensity of one unit of model intensity.
         intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
             units: median, mean, sd, and percentile_99_5.
+        rim: tight, whether the mask leaves a dark rim outside; deficit and error, in model intensities, and width, mm:
+            see `blending.rim.Rim`.
         seam: see `report.measures.seam`; a value near 1 is invisible.
         model, settings, versions, device, seconds (each stage and the total), warnings (sentences).
     """
@@ -103,6 +108,9 @@ def run_report(
             "fill": _statistics(filled),
             "brain": _statistics(case.values[alignment.brain & ~hole]),
         },
+        "rim": {
+            key: finite_number(value) if isinstance(value, float) else value for key, value in rim.to_dict().items()
+        },
         "seam": finite_number(seam(result, near.hole, spacing, near.alignment.brain)),
         "model": {
             "name": model.name,
@@ -113,7 +121,7 @@ def run_report(
         "versions": _versions(),
         "device": device,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-        "warnings": [*warnings, *_warnings(alignment.quality, alignment.poor, outside)],
+        "warnings": [*warnings, *_warnings(alignment.quality, alignment.poor, outside, rim)],
     }
 
 
@@ -142,7 +150,7 @@ def _versions() -> dict[str, str | None]:
     }
 
 
-def _warnings(quality: float, poor: bool, outside: float) -> list[str]:
+def _warnings(quality: float, poor: bool, outside: float, rim: Rim) -> list[str]:
     warnings = []
     if poor:
         warnings.append(f"The alignment with the model is poor ({quality:.2f}): look at the result before using it.")
@@ -150,5 +158,10 @@ def _warnings(quality: float, poor: bool, outside: float) -> list[str]:
         warnings.append(
             f"{100 * outside:.0f} % of the mask lies outside the brain, where the model knows nothing: "
             "check that it marks the lesion only."
+        )
+    if rim.tight:
+        warnings.append(
+            f"The mask looks tight by about {rim.width:g} mm: the scan is darker beside it than farther out. "
+            f"Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
         )
     return warnings

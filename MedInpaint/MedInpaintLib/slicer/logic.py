@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 import slicer
 from slicer.i18n import tr as _
@@ -12,11 +11,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from ..errors import InputError
 from ..settings import Settings
+from . import torch_setup
 from .child.process import InpaintingProcess
 from .parameters import MedInpaintParameterNode
 from .scene import nodes, results
-
-TORCH = ">=2.2"
 
 
 class MedInpaintLogic(ScriptedLoadableModuleLogic):
@@ -47,27 +45,19 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             prior=parameters.prior,
             residual=parameters.residual,
             blending=parameters.blending.value,
-            texture=parameters.texture,
+            noise=parameters.noise,
             seed=parameters.seed,
         )
 
     @staticmethod
-    def torchInstalled() -> bool:
-        """Whether PyTorch is installed. This does not import it."""
-        try:
-            version("torch")
-        except PackageNotFoundError:
-            return False
-        return True
+    def torchProblem() -> str:
+        """Why PyTorch cannot be used, in one sentence; empty if it can be used. This does not import it."""
+        return torch_setup.problem()
 
     @staticmethod
     def installTorch() -> bool:
-        """Ask whether PyTorch may be installed, and do it. Raises InputError without Slicer's PyTorch extension."""
-        try:
-            from PyTorchUtils import PyTorchUtilsLogic
-        except ModuleNotFoundError as error:
-            raise InputError(_("Install the PyTorch extension in the Extension Manager, then try again.")) from error
-        return PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH) is not None
+        """Ask, then install what PyTorch needs; False: the user said no. Raises InputError if that is not possible."""
+        return torch_setup.prepare()
 
     def inpaint(
         self,
@@ -99,8 +89,8 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         """
         from .. import inpaint
 
-        if not self.torchInstalled():
-            raise InputError(_("PyTorch is not installed: install it with MedInpaintLogic.installTorch()."))
+        if problem := self.torchProblem():
+            raise InputError(problem)
         image, mask = _images(volumeNode, maskNode, segmentId)
         result = inpaint(image, mask, settings or Settings(), progress)
         return _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
@@ -145,6 +135,12 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
                 node = _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
             except InputError as error:
                 onFailed(str(error))
+            except ValueError:
+                logging.exception("MedInpaint could not add the result")
+                onFailed(_("The scan was changed while it was being filled: press Inpaint again."))
+            except Exception as error:
+                logging.exception("MedInpaint could not add the result")
+                onFailed(_("The result could not be added ({error}): see the application log.").format(error=error))
             else:
                 onDone(node)
 
@@ -176,6 +172,10 @@ def _addNodes(volumeNode, outputVolumeNode, result, keepGenerated: bool, keepUnc
     with nodes.undo_on_failure(slicer.mrmlScene):
         if keepGenerated:
             results.generated_node(volumeNode, result.generated)
+        uncertainty = None
         if keepUncertainty and result.uncertainty is not None:
-            results.uncertainty_node(volumeNode, result.uncertainty)
-        return results.result_node(volumeNode, result.image, result.report, outputVolumeNode)
+            uncertainty = results.uncertainty_node(volumeNode, result.uncertainty)
+        node = results.result_node(volumeNode, result.image, result.report, outputVolumeNode)
+    if uncertainty:
+        node.SetNodeReferenceID(results.UNCERTAINTY, uncertainty.GetID())
+    return node

@@ -52,7 +52,7 @@ class MedInpaintParameterNode:
 
     inputVolume - the scan.
     lesion - the segmentation or label map that marks the lesion.
-    segmentId - the segment that is the lesion; empty: all segments.
+    allSegments - all segments together are the lesion; otherwise it is the one that is selected in the segment editor.
     label - the label that is the lesion; 0: all labels.
     outputVolume - the volume that takes the result; None: a new one.
     result - the result that is compared with its scan.
@@ -66,7 +66,7 @@ class MedInpaintParameterNode:
 
     inputVolume: vtkMRMLScalarVolumeNode
     lesion: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
-    segmentId: str = ""
+    allSegments: bool = False
     label: Annotated[int, WithinRange(0, 65535)] = 0
     grow: Annotated[float, WithinRange(0, 10)] = 0.0
     outputVolume: vtkMRMLScalarVolumeNode
@@ -82,7 +82,7 @@ class MedInpaintParameterNode:
     prior: bool = True
     residual: bool = True
     blending: Blending = Blending.MATERN
-    texture: bool = True
+    noise: bool = False
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
     keepGenerated: bool = False
-    keepUncertainty: bool = False
+    keepUncertainty: bool = True

@@ -4,7 +4,8 @@ from slicer.i18n import tr as _
 
 from ..resources import resources_folder
 
-SAMPLES = {  # sample: scan and lesion, each with its file in Resources/SampleData, its node's name and its SHA256
+CATEGORY = "MedInpaint"
+SAMPLES = {  # picture: scan and lesion, each with its file in Resources/SampleData, its node's name and its SHA256
     "MSPatient26": (
         (
             "MSPatient26_T1.nii.gz",
@@ -33,18 +34,18 @@ SAMPLES = {  # sample: scan and lesion, each with its file in Resources/SampleDa
 
 
 def registerSampleData():
-    """Add the samples to the Sample Data module."""
-    import SampleData
+    """Add the samples to the Sample Data module, under the names of their scans."""
+    from SampleData import SampleDataLogic
 
     resources = resources_folder()
-    SampleData.SampleDataLogic.registerCustomSampleDataCategory("MedInpaint", title=_("MedInpaint"))
-    for sample, files in SAMPLES.items():
+    if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # from Slicer 5.12 on
+        SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=_("MedInpaint"))
+    for picture, files in SAMPLES.items():
         names, nodes, checksums = zip(*files, strict=True)
-        SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="MedInpaint",
-            sampleName=f"MedInpaint{sample}",
-            sampleDescription=nodes[0],
-            thumbnailFileName=str(resources / "Icons" / f"{sample}.png"),
+        SampleDataLogic.registerCustomSampleDataSource(
+            category=CATEGORY,
+            sampleName=nodes[0],
+            thumbnailFileName=str(resources / "Icons" / f"{picture}.png"),
             uris=[(resources / "SampleData" / name).as_uri() for name in names],
             fileNames=list(names),
             nodeNames=list(nodes),

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MedInpaintLib.blending.blend import blend_matern, blend_poisson
+from MedInpaintLib.blending.blend import blend_into_scan, blend_matern, blend_poisson, limit_range
 from MedInpaintLib.blending.poisson import poisson_blend
+from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.case import Case
 from MedInpaintLib.space.slices import Slices
@@ -58,15 +59,26 @@ def lesioned_case(inside, rim):
     return dataclasses.replace(case, slices=dataclasses.replace(case.slices, scale=1000.0))
 
 
-def test_a_dark_rim_outside_a_tight_mask_does_not_darken_the_fill():
-    source, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
-    dark = np.random.default_rng(1).normal(500, 40, np.count_nonzero(synthetic_case(True).hole))
-    filled = blend_matern(lesioned_case(dark, 650), source, everywhere, noise=5.0)
-    assert np.median(filled) > 750
-    of_one_value = blend_matern(lesioned_case(0, 650), source, everywhere, noise=5.0)
-    bright = blend_matern(lesioned_case(dark + 400, 650), source, everywhere, noise=5.0)
-    np.testing.assert_array_equal(of_one_value, bright)  # no dark lesion, so the rim counts as brain
-    assert np.median(bright) < 730
+def test_the_dark_rim_of_a_tight_mask_does_not_darken_the_fill():
+    generated, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
+    settings = Settings(noise=False)
+    for inside in (0, 500, 900):  # the values in the hole do not matter
+        case = lesioned_case(inside, 650)
+        tight, exact = (blend_into_scan(case, generated, generated, everywhere, rim, settings) for rim in (True, False))
+        assert np.median(tight) > 750
+        assert np.median(exact) < 730  # the rim counts as brain
+
+
+def test_a_continuation_does_not_leave_the_range_of_the_tissue_around():
+    case = synthetic_case(extracted=True)
+    case.alignment.brain[:] = True
+    generated = np.full(case.values.shape, 700.0)
+    wild = np.random.default_rng(0).normal(650, 500, np.count_nonzero(case.hole))
+    limited = limit_range(case, generated, wild)
+    assert limited.min() >= 500
+    assert limited.max() <= 800
+    inside = (wild > 700) & (wild < 800)
+    np.testing.assert_array_equal(limited[inside], wild[inside])
 
 
 def test_the_matern_fill_does_not_use_the_source_where_it_is_not_defined():

@@ -79,15 +79,17 @@ def test_mean_and_deviation_are_those_of_the_gaussian_process(fields):
     assert (deviation[~hole] == 0).all()
 
 
-def test_the_result_is_the_scan_in_the_ring_and_the_generated_slices_beyond_it(fields, hole):
+def test_in_the_ring_the_result_is_the_same_smooth_prediction_as_in_the_hole(fields, hole):
+    """A constant residual is continued across the border without a step; white noise in the ring is smoothed."""
     random = np.random.default_rng(4)
-    image, generated = random.uniform(0, 1, (2, *SHAPE)).astype(np.float32)
-    slices = slices_of(image, hole)
-    result, _ = krige(fields, generated, slices)
+    generated = random.uniform(0, 1, SHAPE).astype(np.float32)
     distance = distance_transform_edt(~hole)
     ring, far = ~hole & (distance <= RING), distance > RING
-    assert (result[ring] == image[ring]).all()
+    noise = 0.1 * random.standard_normal(SHAPE).astype(np.float32)
+    result, _ = krige(fields, generated, slices_of(generated + noise, hole))
     assert (result[far] == generated[far]).all()
+    assert (result - generated)[ring].std() < 0.6 * noise[ring].std()
+    assert np.corrcoef((result - generated)[ring], noise[ring])[0, 1] > 0.2
 
 
 def test_pixels_in_the_hole_and_pixels_outside_the_context_do_not_matter(fields, hole):
@@ -182,7 +184,7 @@ def test_the_deviation_is_smaller_near_the_border_than_deep_in_the_hole(fields, 
     image = np.zeros(SHAPE, np.float32)
     _, deviation = krige(fields, image, slices_of(image, hole))
     depth = distance_transform_edt(hole)
-    assert deviation[hole & (depth == 1)].mean() < 0.8 * deviation[depth == depth.max()].mean()
+    assert deviation[hole & (depth == 1)].mean() < 0.9 * deviation[depth == depth.max()].mean()
 
 
 def test_without_known_surroundings_the_deviation_is_that_of_the_prior(fields, hole):

@@ -1,4 +1,4 @@
-"""The scan's noise is measured, and the fill gets as much; edges are sharpened where the hole is deep."""
+"""The scan's noise is measured, the fill can get as much, and edges are sharpened where the hole is deep."""
 
 import numpy as np
 import pytest
@@ -100,6 +100,38 @@ def test_the_filled_tissue_is_as_noisy_as_the_scan(hole, brain):
     image[hole] = structure()[hole]
     image[hole] += missing_noise(image, hole, noise, seed=0)
     assert level_of(image, ~brain, hole) == pytest.approx(2, rel=0.1)
+
+
+def correlated(level, width, seed=8):
+    """Noise of this standard deviation: white noise smoothed with a Gaussian of this width in voxels."""
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), width)
+    return level * noise / noise.std()
+
+
+@pytest.mark.parametrize("width", [0.5, 0.6])
+def test_correlated_noise_is_measured_with_its_width(hole, brain, width):
+    noise = estimate_noise(100 + correlated(3.0, width), hole, brain, brain & ~hole)
+    assert noise.width == pytest.approx(width, abs=0.08)
+    assert noise.level == pytest.approx(3.0, rel=0.25)
+    means = correlated(3.0, width)[4:36, 4:36, 4:36].reshape(4, 8, 4, 8, 4, 8).mean(axis=(1, 3, 5))
+    assert noise.white_level == pytest.approx(means.std() * 8**1.5, rel=0.35)  # the power at low frequencies
+
+
+def test_white_noise_and_smooth_structure_have_no_width(hole, brain):
+    white = 100 + np.random.default_rng(9).normal(0, 3, SHAPE)
+    assert estimate_noise(white, hole, brain, brain & ~hole).width < 0.3
+    assert estimate_noise(structure(), hole, brain, brain & ~hole).width == 0
+    assert estimate_noise(white, hole, brain, brain & ~hole).white_level == pytest.approx(3, rel=0.1)
+
+
+def test_the_noise_that_is_added_is_correlated_like_the_scans(hole, brain):
+    noise = Noise(np.zeros(1), np.array([3.0]), 0.7)
+    flat = np.full(SHAPE, 100.0)
+    flat[hole] += missing_noise(flat, hole, noise, seed=0)
+    assert flat[hole].std() == pytest.approx(3, rel=0.05)
+    inner = hole[:, :, 1:] & hole[:, :, :-1]
+    a, b = (flat[:, :, 1:][inner], flat[:, :, :-1][inner])
+    assert np.corrcoef(a, b)[0, 1] == pytest.approx(np.exp(-1 / (4 * 0.7**2)), abs=0.1)
 
 
 def test_only_deep_in_the_hole_edges_get_steeper(hole):

@@ -24,12 +24,12 @@ def subject(data, scan_file):
 
 @pytest.fixture(scope="session")
 def hole(subject):
-    return draw_hole("ellipsoid14", 0, subject, None, seed=0)
+    return draw_hole("ellipsoid14", 0, subject, {}, subject.brain, seed=0)
 
 
 @pytest.fixture(scope="session")
 def case(data, subject, hole):
-    return cut_hole(subject, hole, data.template)
+    return cut_hole(subject, hole, data.template, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def test_the_lesion_scan_is_aligned_without_its_own_lesions(data, scan_file, tmp
 
 def test_a_hole_depends_only_on_its_kind_its_index_the_scans_name_and_the_seed(subject):
     def drawn(kind="ellipsoid8", index=1, seed=3, name=subject.name):
-        return draw_hole(kind, index, replace(subject, name=name), None, seed).voxels
+        return draw_hole(kind, index, replace(subject, name=name), {}, subject.brain, seed).voxels
 
     assert np.array_equal(drawn(), drawn())
     for other in ({"index": 2}, {"seed": 4}, {"kind": "ellipsoid9"}, {"name": "sub-6"}):
@@ -85,6 +85,8 @@ def test_a_hole_depends_only_on_its_kind_its_index_the_scans_name_and_the_seed(s
 def test_each_lesion_mask_is_used_once_before_any_is_used_again(subject):
     paths = tuple(SimpleNamespace(name=f"p{n}_mask.nii.gz") for n in range(5))
     lesions = SimpleNamespace(masks=paths, on=lambda index, subject: np.ones((1, 1, 1), bool))
-    shapes = [draw_hole("lesions", index, subject, lesions, seed=0).shape for index in range(10)]
+    shapes = [
+        draw_hole("lesions", index, subject, {"lesions": lesions}, subject.brain, seed=0).shape for index in range(10)
+    ]
     assert len(set(shapes[:5])) == 5
     assert shapes[5:] == shapes[:5]

@@ -44,7 +44,7 @@ def test_an_interrupted_run_continues_and_makes_the_same_table(data, scan_file, 
         called.clear()
         folder.mkdir(exist_ok=True)
         given = {name: counted(name, fail_at) for name in ("harmonic", "mean")}
-        compare.compare(plan, {"ellipsoid8": given, "square25": given}, data.template, None, 0, folder)
+        compare.compare(plan, {"ellipsoid8": given, "square25": given}, data.template, {}, 0, folder)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", fail_at=4)
@@ -90,7 +90,7 @@ def test_the_command_in_the_report_has_no_paths_of_this_computer(options, tmp_pa
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "--lesion-masks"),
+        ([], "need masks and --lesion-scan"),
         (["--holes", "ellipsoid"], "no hole 'ellipsoid'"),
         (["--holes", "ellipsoid8,"], "no hole ''"),
         (["--holes", "ellipsoid8", "--cases-per-scan", "0"], "--cases-per-scan"),
@@ -128,7 +128,7 @@ def test_scans_of_one_name_in_two_folders_are_two_cases(data, scan_file, baselin
     other.parent.mkdir()
     other.write_bytes(scan_file.read_bytes())
     plan = {path: [("square25", 0)] for path in (scan_file, other)}
-    compare.compare(plan, {"square25": {"harmonic": baselines["harmonic"]}}, data.template, None, 0, tmp_path)
+    compare.compare(plan, {"square25": {"harmonic": baselines["harmonic"]}}, data.template, {}, 0, tmp_path)
     rows = read_rows(tmp_path / "cases.csv")
     assert [row.case for row in rows] == ["group_sub-5_T1w_square25_0", "elsewhere_sub-5_T1w_square25_0"]
     assert rows[0].psnr == rows[1].psnr

@@ -42,7 +42,7 @@ def scene():
     hole = np.zeros(SHAPE, bool)
     hole[2, 8:14, 6:12] = True
     hole[1, 9:12, 7:9] = True
-    return Subject("g", "s", scan, None, np.ones(SHAPE, bool)), Hole("lesions", 0, "", hole)
+    return Subject("g", "s", scan, None, np.ones(SHAPE, bool)), Hole("lesions", 0, "", hole, hole)
 
 
 def finished(folder, scene, fills, kinds=KINDS, cards=CARDS, groups=("one", "two")):
@@ -164,7 +164,7 @@ def test_a_close_up_contains_the_largest_piece_of_the_hole_and_stays_in_the_slic
     subject, hole = scene
     voxels = hole.voxels.copy()
     voxels[2, 23, 19] = True
-    view = view_of(subject, Hole("lesions", 0, "", voxels))
+    view = view_of(subject, Hole("lesions", 0, "", voxels, voxels))
     rows, columns = view.close_up()
     near = np.zeros_like(view.hole)
     near[rows, columns] = True

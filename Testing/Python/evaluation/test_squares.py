@@ -1,6 +1,7 @@
 """Squares: one slice of the aligned brain, two-dimensional for every fill. On a synthetic brain of 4 mm voxels."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,8 +93,9 @@ def test_a_generated_slice_without_error_comes_back_unchanged(square):
     """A slice generated without error comes back through resampling and blending as it is."""
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
+    prediction = SimpleNamespace(slices=truth, search=SimpleNamespace(slices=truth))
     for blending in ("matern", "3d", "2d", "none"):
-        fill = latent_fill(lambda case, settings: truth, Settings(blending=blending, texture=False))
+        fill = latent_fill(lambda case, settings: prediction, Settings(blending=blending))
         assert fill(case) == pytest.approx(truth[hole.voxels], abs=1e-4)
 
 

@@ -50,7 +50,7 @@ ORDER = {  # folder: what is in it, from top to bottom; an entry imports entries
         selftest
         panel
         logic
-        parameters samples
+        parameters samples torch_setup
         child scene
         """,
 }

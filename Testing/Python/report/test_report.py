@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedInpaintLib import __version__
+from MedInpaintLib.blending.rim import Rim
 from MedInpaintLib.report.figure import draw_figure
 from MedInpaintLib.report.measures import seam
 from MedInpaintLib.report.run import run_report
@@ -44,13 +45,14 @@ def case():
     return Case(volume(values, spacing=SPACING), values, hole, None, alignment, slices)
 
 
+NO_RIM = Rim(None, None, 0.0)
 GENERATED = SimpleNamespace(losses=np.array([1.0, 2.0, 6.0]), gain=1.1, offset=-0.02, iterations=40)
 
 
-def report_on(case, filled=100.0, generated=GENERATED, deviation=None):
+def report_on(case, filled=100.0, generated=GENERATED, deviation=None, rim=NO_RIM):
     values = np.broadcast_to(filled, np.count_nonzero(case.hole)).astype(float)
     seconds = {"aligning": 1.25, "blending": 2}
-    return run_report(case, generated, values, deviation, MODEL, Settings(seed=3), "cpu", seconds)
+    return run_report(case, generated, values, deviation, rim, MODEL, Settings(seed=3), "cpu", seconds)
 
 
 def test_the_lesions_are_measured_in_millilitres_and_counted_by_any_contact(case):
@@ -202,6 +204,15 @@ def test_the_report_warns_of_a_poor_alignment_and_of_a_mask_outside_the_brain(ca
     warnings = report_on(dataclasses.replace(case, alignment=alignment))["warnings"]
     assert warnings[0] == "The alignment with the model is poor (0.42): look at the result before using it."
     assert warnings[1].startswith("78 % of the mask lies outside the brain")
+
+
+def test_the_report_says_that_a_mask_looks_tight_and_by_how_much_to_enlarge_it(case):
+    report = report_on(case, rim=Rim(0.0243, 0.003, 1.0))
+    assert report["rim"] == {"tight": True, "deficit": 0.0243, "error": 0.003, "width": 1.0}
+    (warning,) = report["warnings"]
+    assert warning.startswith("The mask looks tight by about 1 mm")
+    assert "enlarge the lesion by 1 mm" in warning
+    assert report_on(case)["rim"] == {"tight": False, "deficit": None, "error": None, "width": 0.0}
 
 
 # --- the picture

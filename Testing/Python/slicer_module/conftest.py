@@ -44,19 +44,16 @@ def loaded_module():
 def module(loaded_module, monkeypatch, scene):  # noqa: F811
     """MedInpaint.py in the desktop's stand-ins. `errors` are the sentences it would show in dialogues."""
     loaded_module.errors = []
-    desktop.patch_slicer(monkeypatch, loaded_module.errors)
+    desktop.patch_slicer(monkeypatch, scene, loaded_module.errors)
     return loaded_module
 
 
 @pytest.fixture
 def case(module, scene, scan, mask):  # noqa: F811
-    """The 2 mm sample in the scene: the node of the scan and that of its lesion, a label map. Three slice views."""
+    """The 2 mm sample in the scene: the node of the scan and that of its lesion, a label map."""
     ras = [np.diag([-1, -1, 1, 1]) @ affine(image) for image in (scan, mask)]
     volume = add_volume(scene, sitk.GetArrayFromImage(scan), ras[0], "patient")
     labels = add_label_map(scene, sitk.GetArrayFromImage(mask), ras[1], "lesion")
-    for n in range(3):
-        scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode", f"layers {n}")
-        scene.AddNewNodeByClass("vtkMRMLSliceNode", f"view {n}")
     return types.SimpleNamespace(volume=volume, labels=labels, hole=sitk.GetArrayFromImage(mask) > 0)
 
 

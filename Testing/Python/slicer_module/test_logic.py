@@ -29,12 +29,12 @@ def test_every_choice_reaches_the_engine(module, case):
     chosen = {
         "lesion": case.labels, "label": 3, "grow": 1.5, "modelFolder": "/my model", "device": Device.CPU,
         "iterations": 7, "restarts": 4, "priorWeight": 0.7, "window": 9, "weighting": False,
-        "prior": False, "residual": False, "blending": Blending.SLICES, "texture": False, "seed": 5,
+        "prior": False, "residual": False, "blending": Blending.SLICES, "noise": True, "seed": 5,
     }  # fmt: skip
     for name, value in chosen.items():
         setattr(parameters, name, value)
     assert MedInpaintLogic.settings(parameters) == Settings(
-        "/my model", "cpu", 3, 1.5, 7, 4, 0.7, 9, False, False, False, "2d", False, 5
+        "/my model", "cpu", 3, 1.5, 7, 4, 0.7, 9, False, False, False, "2d", True, 5
     )
 
 
@@ -50,7 +50,7 @@ def test_the_console_fills_the_scan_and_returns_the_new_volume(module, case):
     result = MedInpaintLogic().inpaint(
         case.volume, case.labels, settings=QUICK, progress=lambda *event: told.append(event)
     )
-    assert result.GetName() == "patient inpainted"
+    assert result.GetName() == "patient inpainted (synthetic)"
     assert told[-1][0] == 1
     np.testing.assert_array_equal(voxels(case.volume), before)
     np.testing.assert_array_equal(voxels(result)[~case.hole], before[~case.hole])
@@ -72,13 +72,14 @@ def test_the_console_fills_a_volume_that_is_given_for_the_result(module, case, s
     ("settings", "keep", "added"), [
         (QUICK, {}, []),
         (QUICK, {"keepUncertainty": True}, ["patient uncertainty"]),
-        (QUICK, {"keepGenerated": True, "keepUncertainty": True}, ["patient generated", "patient uncertainty"]),
+        (QUICK, {"keepGenerated": True, "keepUncertainty": True},
+         ["patient generated (synthetic)", "patient uncertainty"]),
         (replace(QUICK, residual=False), {"keepUncertainty": True}, []),
     ],
 )  # fmt: skip
 def test_the_console_keeps_what_it_is_asked_to_keep(module, case, engine, settings, keep, added):
     MedInpaintLogic().inpaint(case.volume, case.labels, settings=settings, **keep)
-    assert scans() == ["patient", *added, "patient inpainted"]
+    assert scans() == ["patient", *added, "patient inpainted (synthetic)"]
 
 
 @pytest.mark.parametrize("name", ["generated_node", "uncertainty_node", "result_node"])
@@ -129,7 +130,7 @@ def test_the_documented_example_of_the_console_runs(module, case, engine, monkey
     monkeypatch.setitem(sys.modules, "MedInpaint", module)
     names = {"slicer": slicer}
     exec(example_with("downloadSamples"), names)
-    assert names["filled"].GetName() == "patient inpainted"
+    assert names["filled"].GetName() == "patient inpainted (synthetic)"
     layers = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
     assert layers.GetForegroundVolumeID() == names["filled"].GetID()
 
@@ -147,5 +148,5 @@ def test_the_documented_loop_over_files_runs(module, case, engine, monkeypatch, 
     }.items():
         monkeypatch.setattr(slicer.util, name, stand_in)
     exec(example_with("loadLabelVolume"), {"slicer": slicer})
-    assert saved == [("patient inpainted", str(Path("scans/a_filled.nii.gz")))]
+    assert saved == [("patient inpainted (synthetic)", str(Path("scans/a_filled.nii.gz")))]
     assert scans() == []

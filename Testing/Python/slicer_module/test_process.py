@@ -590,7 +590,7 @@ CHANGES = [
     {"blending": "3d"},
     {"blending": "2d"},
     {"blending": "none"},
-    {"texture": False},
+    {"noise": True},
     {"seed": 2**63 - 1},
 ]
 
@@ -619,7 +619,7 @@ def test_every_setting_is_among_those_changes():
 
 
 def test_all_settings_may_be_changed_at_once(monkeypatch):
-    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 1.5, 9, True, True, False, "2d", False, 5)
+    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 1.5, 9, True, True, False, "2d", True, 5)
     assert parsed(exchange.arguments(settings), monkeypatch) == settings
 
 

@@ -130,8 +130,8 @@ def test_a_result_can_be_filled_again_and_names_stay_unique(scene):
     third = results.result_node(first, filled(first), REPORT)
     generated = results.generated_node(first, sitk.Cast(filled(first), sitk.sitkFloat32))
     names = [node.GetName() for node in (first, second, third, generated)]
-    assert names[0] == "head inpainted"
-    assert names[1].startswith("head inpainted")
+    assert names[0] == "head inpainted (synthetic)"
+    assert names[1].startswith("head inpainted (synthetic)")
     assert len(set(names)) == 4
     assert results.input_of(third) is first
     assert results.input_of(generated) is first
@@ -175,7 +175,7 @@ def test_g_of_z_is_a_float_volume_beside_an_integer_scan_shown_alike(scene):
     shown = set_up_display(volume)
     image = sitk.Cast(filled(volume), sitk.sitkFloat32) + 0.25
     node = results.generated_node(volume, image)
-    assert node.GetName() == "head generated"
+    assert node.GetName() == "head generated (synthetic)"
     assert voxels(node).dtype == np.float32
     np.testing.assert_array_equal(voxels(node), sitk.GetArrayFromImage(image))
     np.testing.assert_allclose(results.world_position(node, (1, 2, 3)), (TURN @ GRID @ (1, 2, 3, 1))[:3])
@@ -427,7 +427,7 @@ def test_report_reference_and_voxels_survive_a_scene_file(scene, tmp_path):
     opened.SetDataIOManager(files)
     assert opened.ReadFromMRB(str(tmp_path / "case.mrb"))
 
-    again = opened.GetFirstNodeByName("head inpainted")
+    again = opened.GetFirstNodeByName("head inpainted (synthetic)")
     assert results.report_of(again) == REPORT
     assert again.GetAttribute("MedInpaint.Model") == REPORT["model"]["name"]
     assert results.input_of(again) is opened.GetFirstNodeByName("head")

@@ -1,13 +1,11 @@
 """The code against the files that come with it: the panel's .ui file and the samples."""
 
 import ast
-import hashlib
 import re
 import xml.etree.ElementTree as ElementTree
 from enum import Enum
 from pathlib import Path
 from typing import get_args, get_origin
-from urllib.parse import unquote, urlparse
 
 import desktop
 import MedInpaintLib
@@ -15,7 +13,6 @@ import pytest
 import slicer
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.slicer.parameters import MedInpaintParameterNode
-from MedInpaintLib.slicer.samples import registerSampleData
 
 FILES = [desktop.MODULE, *sorted((Path(MedInpaintLib.__file__).parent / "slicer").rglob("*.py"))]
 SOURCE = "".join(path.read_text(encoding="utf-8") for path in FILES)
@@ -59,7 +56,7 @@ def test_every_parameter_has_the_widget_that_slicer_connects_to_its_type():
 
 def test_every_parameter_is_in_the_panel_or_set_by_its_code():
     shown = {w.findtext("property[@name='SlicerParameterName']/string") for w in WIDGETS.values()}
-    by_code = {"segmentId", "model", "modelFolder"}
+    by_code = {"model", "modelFolder"}
     assert shown - {None} == set(MedInpaintParameterNode.dataTypes) - by_code
     for name in by_code:
         assert f"self._parameters.{name} = " in SOURCE
@@ -81,17 +78,3 @@ def test_every_text_that_the_code_shows_can_be_translated():
     texts = [call.args[0] for call in calls if getattr(call.func, "attr", "") in shown]
     assert len(texts) > 10
     assert [text.value for text in texts if isinstance(text, ast.Constant) and text.value] == []
-
-
-def test_the_registered_samples_are_the_shipped_files():
-    sources = desktop.SampleDataLogic.sources
-    sources.clear()
-    registerSampleData()
-    assert [source["sampleName"] for source in sources] == ["MedInpaintMSPatient26", "MedInpaintHealthyHead"]
-    for source in sources:
-        assert (resources_folder() / "Icons" / source["thumbnailFileName"]).is_file()
-        assert source["loadFileTypes"] == ["VolumeFile", "SegmentationFile"]
-        for uri, name, checksum in zip(source["uris"], source["fileNames"], source["checksums"], strict=True):
-            path = resources_folder() / "SampleData" / name
-            assert unquote(urlparse(uri).path) == path.as_posix()
-            assert checksum == "SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest()

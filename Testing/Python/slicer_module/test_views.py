@@ -37,7 +37,7 @@ def test_comparing_shows_the_result_over_the_original_in_every_view(scene, compo
         assert view.GetForegroundVolumeID() == result.GetID()
         assert view.GetForegroundOpacity() == 1
         assert view.GetCompositing() == view.Alpha
-        assert view.GetLinkedControl()
+        assert not view.GetLinkedControl()
 
 
 def test_comparing_leaves_the_outline_of_the_lesion(scene, composites):

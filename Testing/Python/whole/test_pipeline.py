@@ -68,10 +68,10 @@ def aligned(whole, monkeypatch):
 
 @pytest.fixture(scope="module")
 def plain(whole, scan, mask):
-    """The fill without texture, as float64 (n,)."""
+    """The fill without added noise, as float64 (n,)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(case, "align", lambda *arguments: whole[1])
-        return fill(inpaint(scan, mask, replace(QUICK, texture=False)), mask)
+        return fill(inpaint(scan, mask, QUICK), mask)
 
 
 def voxels(image):
@@ -185,7 +185,7 @@ def test_the_content_of_the_hole_does_not_reach_the_result(whole, scan, hole, ma
 @pytest.mark.usefixtures("aligned")
 @pytest.mark.parametrize("blending", ["3d", "2d", "none"])
 def test_the_other_blendings_also_change_only_the_hole(scan, hole, mask, plain, blending):
-    result = inpaint(scan, mask, replace(QUICK, texture=False, blending=blending))
+    result = inpaint(scan, mask, replace(QUICK, blending=blending))
     assert_only_the_hole_changed(result.image, scan, hole)
     if blending == "none":  # the generated slices themselves
         difference = voxels(result.image)[hole] - voxels(result.generated)[hole]
@@ -195,13 +195,13 @@ def test_the_other_blendings_also_change_only_the_hole(scan, hole, mask, plain, 
 
 
 @pytest.mark.usefixtures("aligned")
-def test_the_texture_is_added_to_the_mean_and_depends_on_the_seed(scan, mask):
+def test_noise_like_the_scans_is_added_to_the_mean_and_depends_on_the_seed(scan, mask):
     brain = voxels(scan) > 0
     random = np.random.default_rng(0)
     noisy = like(scan, (voxels(scan) + brain * random.normal(0, 150, brain.shape)).astype(np.int16))
     mean, first, again, other = (
         fill(inpaint(noisy, mask, replace(QUICK, **change)), mask)
-        for change in ({"texture": False}, {}, {}, {"seed": 1})
+        for change in ({}, {"noise": True}, {"noise": True}, {"noise": True, "seed": 1})
     )
     np.testing.assert_array_equal(first, again)
     assert np.std(other - first) / 2**0.5 == pytest.approx(150, rel=0.35)

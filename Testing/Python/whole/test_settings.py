@@ -60,7 +60,7 @@ def test_settings_survive_the_way_through_json(device, blending):
         weighting=False,
         prior=False,
         residual=False,
-        texture=False,
+        noise=True,
         seed=2**40,
     )
     assert Settings(**json.loads(json.dumps(settings.to_dict()))) == settings

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...blending.blend import blend_into_scan
 from ...errors import InputError
 from ...models.folder import Model
-from ...pipeline import generate
+from ...pipeline import Prediction, blend, generate
 from ...settings import Settings
 from ...space.case import Case
-from ...space.slices import to_scan
 from ...space.template import Template
 from ...volumes.image import same_grid
 from .baselines import Fill
@@ -30,7 +28,7 @@ ABLATIONS: Mapping[str, Mapping] = {  # what follows the model's name: the setti
     "no residual": {"residual": False},
     "Poisson": {"blending": "3d"},
     "no blending": {"blending": "none"},
-    "no texture": {"texture": False},
+    "with noise": {"noise": True},
 }
 
 
@@ -58,8 +56,7 @@ def latent_fill(search: LatentSearch, settings: Settings) -> Fill:
     """The fill of a generative model with these settings, blended into the scan as in the product."""
 
     def fill(case: Case) -> NDArray[np.floating]:
-        source, valid = to_scan(case.scan, search(case, settings), case.slices, case.alignment, case.template)
-        return blend_into_scan(case, source, valid, settings)
+        return blend(case, search(case, settings), settings)[0]
 
     return fill
 
@@ -81,14 +78,15 @@ class LatentSearch:
         self._network: VAE | GAN = model.network(choose_device(settings.device))
         self._count = model_image.GetSize()[2]
         self._case: Case | None = None
-        self._found: dict[Settings, NDArray[np.float32]] = {}
+        self._found: dict[Settings, Prediction] = {}
 
-    def __call__(self, case: Case, settings: Settings) -> NDArray[np.float32]:
-        """The generated slices, float32 (n, h, w), model intensities."""
+    def __call__(self, case: Case, settings: Settings) -> Prediction:
+        """The prediction of the case's slices."""
         if self._case is not case:
             self._case, self._found = case, {}
-        key = replace(settings, blending="none", texture=False)
+        key = replace(settings, blending="none", noise=False)
         if key not in self._found:
-            found = generate(self._network, case.slices, self._count, settings, lambda done, message: None)
-            self._found[key] = found.slices
+            self._found[key] = generate(
+                self._network, case.slices, self._count, settings, lambda done, message: None
+            )
         return self._found[key]

@@ -66,7 +66,7 @@ def arguments(settings: Settings) -> list[str]:
         option = name.replace("_", "-")
         no = value is False or (name == "blending" and value == "none")
         # With "=", a value that begins with "-" is not mistaken for an option.
-        options.append(f"--no-{option}" if no else f"--{option}={value}")
+        options.append(f"--no-{option}" if no else f"--{option}" if value is True else f"--{option}={value}")
     return options
 
 

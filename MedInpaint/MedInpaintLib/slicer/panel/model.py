@@ -3,6 +3,7 @@
 from slicer.i18n import tr as _
 
 from ...errors import InputError
+from ...settings import Settings
 
 
 class ModelSection:
@@ -17,8 +18,10 @@ class ModelSection:
 
         self.ui = ui
         self._parameters = None
+        self.ui.modelComboBox.addItem(_("default (recommended)"), Settings().model)
         for model in shipped_models():
-            self.ui.modelComboBox.addItem(model.name, model.name)
+            if model.name != Settings().model:
+                self.ui.modelComboBox.addItem(model.name, model.name)
         self.ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.modelFolderPathLineEdit.connect("currentPathChanged(QString)", self.onModelFolderChosen)
 
@@ -31,14 +34,13 @@ class ModelSection:
         if not self._parameters:
             return
         model, folder = self._parameters.model, self._parameters.modelFolder
-        for widget, show in (
-            (self.ui.modelComboBox, lambda box: box.setCurrentIndex(box.findData(model))),
-            (self.ui.modelFolderPathLineEdit, lambda edit: edit.setCurrentPath(folder)),
-        ):
-            wasBlocked = widget.blockSignals(True)
-            show(widget)
-            widget.blockSignals(wasBlocked)
-        self.ui.modelComboBox.setEnabled(not folder)
+        box, edit = self.ui.modelComboBox, self.ui.modelFolderPathLineEdit
+        wasBlocked = box.blockSignals(True)
+        box.setCurrentIndex(box.findData(model))
+        box.blockSignals(wasBlocked)
+        if edit.currentPath != folder:  # writing it would move the cursor to the end
+            edit.setCurrentPath(folder)
+        box.setEnabled(not folder)
         self.ui.modelDescriptionLabel.setText(description(folder or model))
 
     def onModelChosen(self, index):

@@ -1,7 +1,9 @@
 """The panel of the module: its sections together, and a run from start to end."""
 
 import logging
+import sys
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -10,10 +12,15 @@ from slicer.util import VTKObservationMixin
 
 from ...errors import InputError
 from ..logic import MedInpaintLogic
-from ..scene import results
+from ..scene import results, views
 from .comparison import ComparisonSection
 from .lesion import LesionSection
+from .mark import SyntheticMark
 from .model import ModelSection
+from .words import statusText, statusToolTip
+
+INPUTS = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")  # label maps are scalar volumes, too
+PACKAGE = __name__.partition(".")[0]
 
 
 class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -25,6 +32,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameters = None
         self._guiTag = None
+        self._busy = ""  # what the panel does while it cannot take orders
 
     # The panel's life
 
@@ -36,57 +44,71 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = MedInpaintLogic()
-        self._lesion = LesionSection(self.ui)
-        self._comparison = ComparisonSection(self.ui)
-        self._sections = (self._lesion, ModelSection(self.ui), self._comparison)
+        self.comparison = ComparisonSection(self.ui)
+        self.lesion = LesionSection(self.ui, self._update, self.comparison.showScan)
+        self._sections = (self.lesion, ModelSection(self.ui), self.comparison)
+        self.mark = SyntheticMark()
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.ui.inpaintButton.connect("clicked()", self.onInpaintButton)
         self.ui.cancelButton.connect("clicked()", self.onCancelButton)
         slicer.app.connect("aboutToQuit()", self.logic.cancel)
         self.initializeParameterNode()
 
     def cleanup(self):
-        """Slicer calls this before it unloads the module, and when the application ends."""
+        """Slicer calls this before it unloads the module or loads it again, and when the application ends."""
         self.logic.cancel()
         slicer.app.disconnect("aboutToQuit()", self.logic.cancel)
         self.setParameterNode(None)
+        self.lesion.cleanup()
+        self.mark.cleanup()
         self.removeObservers()
+
+    def onReload(self):
+        """Load the module again, for developers: with its library, which Slicer leaves as it is."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self):
         """The user opens the module."""
-        self._lesion.enter()
+        self.lesion.enter()
         self.initializeParameterNode()
-        self.ui.segmentEditor.updateWidgetFromMRML()
-        if not self.logic.torchInstalled():
-            self.ui.statusLabel.setText(_("PyTorch is not installed yet: Inpaint will offer to install it."))
+        self.mark.update()
+        if problem := self.logic.torchProblem():
+            self._say(problem)
 
     def exit(self):
         """The user opens another module. A run goes on."""
-        self._lesion.exit()
+        self.lesion.exit()
 
     def onSceneStartClose(self, caller=None, event=None):
         """The scene is about to close: end the run, which loses its scan, and use nothing of the scene any more."""
         if self.logic.running:
             self._endRun(_("The scene was closed: the run was ended."))
-        self._lesion.onSceneStartClose()
+        self.lesion.onSceneStartClose()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller=None, event=None):
         """There is a scene again, empty or loaded."""
         if self.parent.isEntered:
-            self._lesion.setEditorNode()
+            self.lesion.setEditorNode()
             self.initializeParameterNode()
+            self.mark.update()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        """Choose a scan or a lesion that comes while the panel is open, once it is loaded completely."""
+        if self.parent.isEntered and any(node.IsA(kind) for kind in INPUTS):
+            qt.QTimer.singleShot(0, self._chooseInputs)
 
     def initializeParameterNode(self):
-        """Follow the choices of the scene; choose the first scan if none is chosen."""
+        """Follow the choices of the scene."""
         self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameters.inputVolume:
-            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            scans = [node for node in volumes if not node.IsA("vtkMRMLLabelMapVolumeNode")]
-            self._parameters.inputVolume = scans[0] if scans else None
+        self._chooseInputs()
 
     def setParameterNode(self, parameters):
         """Follow these choices in place of the former ones; None: follow none."""
@@ -100,6 +122,20 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._guiTag = self._parameters.connectGui(self.ui)
             self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._update)
         self._update()
+
+    def _chooseInputs(self):
+        """Choose what is not chosen: the scan on the screen or the first one, the only segmentation or label map."""
+        if not self._parameters:
+            return
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        labelMaps = [node for node in volumes if node.IsA("vtkMRMLLabelMapVolumeNode")]
+        if not self._parameters.inputVolume:
+            scans = [node for node in volumes if node not in labelMaps and not results.input_of(node)]
+            shown = views.scan_on_screen()
+            self._parameters.inputVolume = shown if shown in scans else next(iter(scans), None)
+        if not self._parameters.lesion and self._parameters.inputVolume:
+            masks = slicer.util.getNodesByClass("vtkMRMLSegmentationNode") or labelMaps
+            self._parameters.lesion = masks[0] if len(masks) == 1 else None
 
     def _update(self, caller=None, event=None):
         for section in self._sections:
@@ -118,29 +154,31 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _obstacle(self) -> str:
         """Why Inpaint cannot be pressed; empty if it can."""
+        if self._busy:
+            return self._busy
         if self.logic.running:
             return _("Inpainting is under way: wait for it or cancel it.")
         if not self._parameters or not self._parameters.inputVolume:
             return _("Load a T1-weighted brain MRI and choose it as the scan.")
-        if not self._parameters.lesion:
-            return _("Paint the lesion, or choose the segmentation or label map that marks it.")
-        return ""
+        return self.lesion.obstacle
 
     # A run
 
     def onInpaintButton(self):
         """Start a run."""
-        parameters = self._parameters
-        self.ui.segmentEditor.setActiveEffect(None)
+        if self._obstacle():  # while packages are being installed, Slicer still delivers clicks
+            return
+        self.lesion.stopPainting()
         try:
-            if not self.logic.torchInstalled() and not self.logic.installTorch():
+            if not self._prepareTorch():
                 return
+            parameters = self._parameters
             with slicer.util.WaitCursor():
                 self.logic.start(
                     parameters.inputVolume,
                     parameters.lesion,
                     parameters.outputVolume,
-                    self._lesion.segmentId,
+                    self.lesion.segmentId,
                     self.logic.settings(parameters),
                     parameters.keepGenerated,
                     parameters.keepUncertainty,
@@ -156,7 +194,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.onFailed(_("The run could not start ({error}): see the application log.").format(error=error))
             return
         self.ui.progressBar.setValue(0)
-        self.ui.statusLabel.setText(_("Starting"))
+        self._say(_("Starting"))
         self._updateButtons()
 
     def onCancelButton(self):
@@ -167,7 +205,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show the progress of the run."""
         self.ui.progressBar.setValue(round(100 * fraction))
         remaining = "" if secondsLeft is None else _(", about {seconds:.0f} s left").format(seconds=secondsLeft)
-        self.ui.statusLabel.setText(f"{stage}: {message}{remaining}")
+        self._say(f"{stage}: {message}{remaining}")
 
     def onFailed(self, sentence):
         """Say why there is no result."""
@@ -176,28 +214,39 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onDone(self, result):
         """Show the result over the scan, at its largest lesion."""
-        report = results.report_of(result)
-        self.ui.statusLabel.setText(statusText(report))
-        self._lesion.showFilled()
-        self._comparison.show(result, report)
+        try:
+            report = results.report_of(result)
+            self._say(statusText(report), statusToolTip(report))
+            self.lesion.showFilled()
+            self.comparison.show(result)
+        except Exception as error:
+            logging.exception("MedInpaint could not show the result")
+            self.onFailed(
+                _("The result '{name}' was added, but it cannot be shown ({error}): see the application log.").format(
+                    name=result.GetName(), error=error
+                )
+            )
         self._updateButtons()
+
+    def _prepareTorch(self) -> bool:
+        """Whether PyTorch can be used; if not, the user is asked and it is installed."""
+        if not self.logic.torchProblem():
+            return True
+        self._busy = _("Installing PyTorch: this takes some minutes.")
+        self._say(self._busy)
+        self._updateButtons()
+        try:
+            return self.logic.installTorch()
+        finally:
+            self._busy = ""
+            self._say(self.logic.torchProblem())
+            self._updateButtons()
 
     def _endRun(self, text: str):
         self.logic.cancel()
-        self.ui.statusLabel.setText(text)
+        self._say(text)
         self._updateButtons()
 
-
-def statusText(report: dict) -> str:
-    """The main figures and the warnings of a run."""
-    lesion, alignment = report["lesion"], report["alignment"]
-    text = _("{ml:.3g} ml in {count} lesion(s) filled in {seconds:.0f} s on {device}. Alignment {quality:.2f}").format(
-        ml=lesion["volume_ml"],
-        count=lesion["count"],
-        seconds=report["seconds"]["total"],
-        device=report["device"],
-        quality=alignment["quality"],
-    )
-    if report["seam"] is not None:
-        text += _(", seam {seam:.2f} (1 is invisible)").format(seam=report["seam"])
-    return " ".join([f"{text}.", *report["warnings"]])
+    def _say(self, text: str, details: str = ""):
+        self.ui.statusLabel.setText(text)
+        self.ui.statusLabel.setToolTip(details or _("What is going on, and how good the last run was."))

@@ -12,14 +12,18 @@ import vtk
 
 from ...errors import InputError
 from . import nodes
-from .images import check_scan_node, is_scalar_volume
+from .images import BINARY, check_scan_node, is_scalar_volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 PREFIX = "MedInpaint."  # of node attributes and of the reference from a result to its input
 INPUT = PREFIX + "Input"
+UNCERTAINTY = PREFIX + "Uncertainty"
 REPORT = PREFIX + "Report"
+SYNTHETIC = PREFIX + "Synthetic"
+DESCRIPTION = "Synthetic: MedInpaint filled the lesion with invented tissue. For research only."
+REFERENCE_GEOMETRY = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
 RED = (0.86, 0.2, 0.18)
 
 
@@ -59,7 +63,8 @@ def result_node(
         REPORT: json.dumps(report),
     }
     with nodes.undo_on_failure(volume.GetScene()):
-        node = _derived(volume, "inpainted", voxels, volume.GetImageData().GetScalarType())
+        node = _derived(volume, "inpainted (synthetic)", voxels, volume.GetImageData().GetScalarType())
+        _mark_synthetic(node)
         for key, value in attributes.items():
             node.SetAttribute(key, value)
         if output is None:
@@ -67,6 +72,8 @@ def result_node(
             return node
     nodes.replace(output, node, volume)  # nothing can fail from here on
     output.SetNodeReferenceID(INPUT, volume.GetID())
+    output.SetNodeReferenceID(UNCERTAINTY, None)
+    output.SetDescription(DESCRIPTION)
     return output
 
 
@@ -77,7 +84,7 @@ def generated_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) ->
         InputError: the scan is not in the scene any more.
         ValueError: the image is of another size.
     """
-    return _beside(volume, "generated", image)
+    return _beside(volume, "generated (synthetic)", image, _mark_synthetic)
 
 
 def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) -> slicer.vtkMRMLScalarVolumeNode:
@@ -87,12 +94,22 @@ def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) 
         InputError: the scan is not in the scene any more.
         ValueError: the image is of another size.
     """
-    return _beside(volume, "uncertainty", image, nodes.show_as_overlay)
+    return _beside(volume, "uncertainty", image, _show_as_overlay)
 
 
 def input_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
     """The scan that a node was made from; None if it is gone, or if the node is not from MedInpaint."""
     return result.GetNodeReference(INPUT) if result is not None else None
+
+
+def uncertainty_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
+    """The posterior standard deviation of a result; None if it was not kept or is gone."""
+    return result.GetNodeReference(UNCERTAINTY) if result is not None else None
+
+
+def is_synthetic(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a node holds invented tissue."""
+    return node is not None and node.GetAttribute(SYNTHETIC) is not None
 
 
 def report_of(result: slicer.vtkMRMLNode | None) -> dict | None:
@@ -122,6 +139,22 @@ def new_lesion(volume: slicer.vtkMRMLScalarVolumeNode) -> tuple[slicer.vtkMRMLSe
         return node, segment_id
 
 
+def new_segment(segmentation: slicer.vtkMRMLSegmentationNode) -> str:
+    """The id of an empty segment to paint in: one that is there already, or a new one."""
+    segments = segmentation.GetSegmentation()
+    for each in segments.GetSegmentIDs():
+        painted = segments.GetSegment(each).GetRepresentation(BINARY)
+        if painted is None or painted.IsEmpty():
+            return each
+    number = segments.GetNumberOfSegments() + 1
+    return segments.AddEmptySegment("", f"lesion {number}", RED)
+
+
+def drawn_on(segmentation: slicer.vtkMRMLSegmentationNode | None, volume: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a segmentation was made on the grid of this volume."""
+    return segmentation is not None and segmentation.GetNodeReference(REFERENCE_GEOMETRY) is volume
+
+
 def world_position(volume: slicer.vtkMRMLVolumeNode, index: tuple[float, float, float]) -> tuple[float, float, float]:
     """The position of a voxel (i, j, k) in the world (RAS, mm), with all parent transforms."""
     local = (nodes.ijk_to_ras(volume) @ (*index, 1))[:3]
@@ -141,15 +174,14 @@ def _beside(
     volume: slicer.vtkMRMLScalarVolumeNode,
     what: str,
     image: sitk.Image,
-    show: Callable[[slicer.vtkMRMLScalarVolumeDisplayNode, float], None] | None = None,
+    finish: Callable[[slicer.vtkMRMLScalarVolumeNode], None],
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Add a float32 volume beside the scan; `show` sets up its display node and is given its highest value."""
+    """Add a float32 volume beside the scan; `finish` sets up the new node."""
     check_scan_node(volume)
     voxels = _voxels_for(volume, image)
     with nodes.undo_on_failure(volume.GetScene()):
         node = _derived(volume, what, voxels, vtk.VTK_FLOAT)
-        if show:
-            show(node.GetDisplayNode(), float(voxels.max()))
+        finish(node)
         nodes.place_beside(node, volume)
         return node
 
@@ -163,4 +195,14 @@ def _derived(
         if attribute.startswith(PREFIX):
             node.RemoveAttribute(attribute)
     node.SetNodeReferenceID(INPUT, volume.GetID())
+    node.SetNodeReferenceID(UNCERTAINTY, None)
     return node
+
+
+def _show_as_overlay(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    nodes.show_as_overlay(node.GetDisplayNode(), float(nodes.array(node.GetImageData()).max()))
+
+
+def _mark_synthetic(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    node.SetAttribute(SYNTHETIC, "yes")
+    node.SetDescription(DESCRIPTION)

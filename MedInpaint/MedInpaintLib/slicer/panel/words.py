@@ -1,0 +1,34 @@
+"""The figures of a run in words."""
+
+from slicer.i18n import tr as _
+
+VISIBLE_SEAM = 1.5  # a border half again as steep as the tissue beside it; 0.8 to 1.0 is usual, see evaluation.md
+
+
+def isBorderVisible(seam: float) -> bool:
+    """Whether the border of a fill can be seen."""
+    return seam > VISIBLE_SEAM
+
+
+def statusText(report: dict) -> str:
+    """What a run did and how well, with its warnings."""
+    lesion = report["lesion"]
+    text = _("{ml:.3g} ml in {count} lesion(s) filled in {seconds:.0f} s.").format(
+        ml=lesion["volume_ml"], count=lesion["count"], seconds=report["seconds"]["total"]
+    )
+    poor = report["alignment"]["poor"]
+    text += " " + (_("Alignment with the model: check it.") if poor else _("Alignment with the model: good."))
+    if report["seam"] is not None:
+        visible = isBorderVisible(report["seam"])
+        text += " " + (_("Border of the fill: check it.") if visible else _("Border of the fill: good."))
+    return " ".join([text, *report["warnings"]])
+
+
+def statusToolTip(report: dict) -> str:
+    """The same in numbers."""
+    text = _("Computed on {device}. Alignment {quality:.2f}: correlation with the model's average brain.").format(
+        device=report["device"], quality=report["alignment"]["quality"]
+    )
+    if report["seam"] is not None:
+        text += " " + _("Seam {seam:.2f}: 1 is an invisible border.").format(seam=report["seam"])
+    return text

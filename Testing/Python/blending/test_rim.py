@@ -1,0 +1,90 @@
+"""A tight mask leaves a dark rim in white matter; an exact mask does not."""
+
+import numpy as np
+import pytest
+from MedInpaintLib.blending.rim import find_rim, rim_voxels
+from MedInpaintLib.space.case import Case
+from MedInpaintLib.space.slices import Slices
+from scipy.ndimage import distance_transform_edt
+from synthetic import volume
+
+SHAPE, SPACING, SCALE = (30, 31, 32), (1.0, 1.0, 1.0), 400.0
+WHITE = 0.75 * SCALE
+DISTANCE = distance_transform_edt(
+    np.linalg.norm(np.indices(SHAPE) - np.reshape([15, 15, 16], (3, 1, 1, 1)), axis=0) > 5
+)
+HOLE = DISTANCE == 0
+GENERATED = np.full(SHAPE, WHITE, np.float32)
+EVERYWHERE = np.ones(SHAPE, bool)
+
+
+class Aligned:
+    brain = EVERYWHERE
+
+
+def case_of(values):
+    nothing = np.zeros((1, 1, 1))
+    slices = Slices(nothing, nothing > 0, nothing > 0, nothing > 0, np.array([0]), SCALE)
+    values = np.asarray(values, np.float32)
+    case = Case(volume(values, spacing=SPACING), values, HOLE, None, Aligned, slices)
+    object.__setattr__(case, "crop", lambda box: case)
+    return case
+
+
+def scan(rim=0.0, width=0.0, noise=0.02, seed=0):
+    """White matter with noise, darker by `rim` of the model's intensity within `width` mm of the hole."""
+    dark = rim * (width >= DISTANCE)
+    return WHITE * np.ones(SHAPE) + SCALE * (noise * np.random.default_rng(seed).standard_normal(SHAPE) - dark)
+
+
+@pytest.fixture(autouse=True)
+def whole_volume(monkeypatch):
+    """The case is small: it need not be cropped."""
+    monkeypatch.setattr("MedInpaintLib.blending.rim.bounding_box", lambda mask, margin: (slice(None),) * 3)
+    monkeypatch.setattr(Case, "crop", lambda self, box: self)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mask_without_a_dark_rim_is_not_tight(seed):
+    rim = find_rim(case_of(scan(seed=seed)), GENERATED, EVERYWHERE)
+    assert not rim.tight
+    assert abs(rim.deficit) < 0.01
+
+
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_a_dark_rim_is_found_with_its_width(width):
+    rim = find_rim(case_of(scan(rim=0.05, width=width)), GENERATED, EVERYWHERE)
+    assert rim.tight
+    assert rim.deficit == pytest.approx(0.05, abs=0.01)
+    assert rim.width == width
+
+
+def test_a_bright_rim_is_no_dark_one():
+    assert not find_rim(case_of(scan(rim=-0.05, width=1)), GENERATED, EVERYWHERE).tight
+
+
+def test_a_deficit_within_its_error_is_not_believed():
+    rim = find_rim(case_of(scan(rim=0.02, width=1, noise=0.3)), GENERATED, EVERYWHERE)
+    assert rim.error > 0.02
+    assert not rim.tight
+
+
+def test_a_scan_that_is_darker_than_the_model_everywhere_has_no_rim():
+    assert not find_rim(case_of(scan() - 0.1 * SCALE), GENERATED, EVERYWHERE).tight
+
+
+def test_the_values_inside_the_hole_do_not_matter():
+    values = scan(rim=0.05, width=1)
+    other = np.where(HOLE, -1e4, values)
+    assert find_rim(case_of(values), GENERATED, EVERYWHERE) == find_rim(case_of(other), GENERATED, EVERYWHERE)
+
+
+def test_without_white_matter_beside_the_mask_nothing_is_decided():
+    rim = find_rim(case_of(scan(rim=0.05, width=1)), GENERATED / 2, EVERYWHERE)
+    assert (rim.deficit, rim.error, rim.tight) == (None, None, False)
+    assert not find_rim(case_of(scan(rim=0.05, width=1)), GENERATED, ~EVERYWHERE).tight
+
+
+def test_the_rim_consists_of_dark_known_voxels_close_to_the_mask():
+    found = rim_voxels(case_of(scan(rim=0.2, width=1, noise=0)), GENERATED)
+    np.testing.assert_array_equal(found, (DISTANCE > 0) & (DISTANCE <= 1))

@@ -1,0 +1,34 @@
+"""The samples, registered in Slicer's Sample Data module as each version of Slicer takes them."""
+
+import hashlib
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import desktop
+import pytest
+import slicer
+from MedInpaintLib.resources import resources_folder
+from MedInpaintLib.slicer.samples import registerSampleData
+
+
+@pytest.mark.parametrize("logic", [desktop.SampleDataLogic510, desktop.SampleDataLogic], ids=["5.10", "5.12 and later"])
+def test_the_registered_samples_are_the_shipped_files(module, monkeypatch, logic):
+    monkeypatch.setattr(sys.modules["SampleData"], "SampleDataLogic", logic)
+    registerSampleData()
+    sources = slicer.modules.sampleDataSources["MedInpaint"]
+    assert [source.sampleName for source in sources] == ["MS patient", "Healthy head"]
+    for source in sources:
+        assert Path(source.thumbnailFileName).is_file()
+        assert source.loadFileTypes == ["VolumeFile", "SegmentationFile"]
+        for uri, name, checksum in zip(source.uris, source.fileNames, source.checksums, strict=True):
+            path = resources_folder() / "SampleData" / name
+            assert unquote(urlparse(uri).path) == path.as_posix()
+            assert checksum == "SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_samples_are_registered_once_the_application_has_started(module):
+    module.MedInpaint(desktop.module_named("parent"))
+    assert slicer.modules.sampleDataSources == {}
+    slicer.app.emit("startupCompleted()")
+    assert list(slicer.modules.sampleDataSources) == ["MedInpaint"]
