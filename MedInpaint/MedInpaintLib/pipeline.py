@@ -96,9 +96,9 @@ def inpaint(
     clock.end("optimising")
 
     progress(0.85, "blending", "blending the generated tissue into the scan")
-    filled, generated, rim = blend(case, prediction, settings)
+    filled, generated, noise, rim = blend(case, prediction, settings)
     result = with_voxels(image, filled, case.hole)
-    deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation)
+    deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     clock.end("blending")
 
     report = run_report(
@@ -140,17 +140,17 @@ def generate(
     return Prediction(mean, deviation, generated)
 
 
-def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray, Rim]:
+def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray, float, Rim]:
     """Carry the predicted slices to the scan's grid, look for a dark rim outside the mask, and blend.
 
-    Returns the hole's new values (n,); float32 (z, y, x), the predicted slices in scan intensities, 0 elsewhere; and
-    the rim.
+    Returns the hole's new values (n,); float32 (z, y, x), the predicted slices in scan intensities, 0 elsewhere; the
+    noise level of the scan; and the rim.
     """
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
     generated, _ = to_scan(case.scan, prediction.search.slices, case.slices, case.alignment, case.template)
     rim = find_rim(case, generated, valid)
-    filled = blend_into_scan(case, source, generated, valid, rim.tight, settings)
-    return filled, source * valid, rim
+    filled, noise = blend_into_scan(case, source, generated, valid, rim.tight, settings)
+    return filled, source * valid, noise, rim
 
 
 class _Clock:

@@ -10,7 +10,7 @@ from ..space.case import Case
 from ..space.slices import deviation_to_scan
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box
-from .matern import matern_blend
+from .matern import matern_blend, matern_correlation
 from .noise import SURROUNDINGS, estimate_noise, white_matter
 from .poisson import harmonic_fill, poisson_blend
 from .rim import rim_voxels
@@ -22,8 +22,8 @@ LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 
 def blend_into_scan(
     case: Case, source: np.ndarray, generated: np.ndarray, valid: np.ndarray, tight: bool, settings: Settings
-) -> np.ndarray:
-    """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`.
+) -> tuple[np.ndarray, float]:
+    """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`, and the scan's noise level.
 
     Values inside the hole do not matter.
 
@@ -52,7 +52,7 @@ def blend_into_scan(
         result = case.values.copy()
         result[case.hole] = filled
         filled = filled + missing_noise(result, case.hole, noise, settings.seed)
-    return filled
+    return filled, noise.level
 
 
 def blend_matern(case: Case, source: np.ndarray, trust: np.ndarray, noise: float) -> np.ndarray:
@@ -100,10 +100,21 @@ def blend_poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:
     return poisson_blend(case.values, source, case.hole, spacing_zyx(case.scan), guide, slicewise=blending == "2d")
 
 
-def deviation_on_scan(case: Case, deviation: np.ndarray) -> np.ndarray:
-    """The fill's standard deviation on the scan's grid, float32 (z, y, x), from that of the slices (n, h, w)."""
-    box = bounding_box(case.hole, 0)
+def deviation_on_scan(case: Case, deviation: np.ndarray, noise: float) -> np.ndarray:
+    """The standard deviation of the truth around the fill, on the scan's grid, float32 (z, y, x); 0 outside the hole.
+
+    The blending continues the scan's own values across the border, so close to the border it explains a part of the
+    variance: the square of the Matérn correlation at this depth. The truth also has noise, which no fill can know.
+
+    Args:
+        deviation: (n, h, w), the posterior standard deviation of the slices, in model intensities.
+        noise: standard deviation of the scan's noise.
+    """
+    box = bounding_box(case.hole, 1)
     near = case.crop(box)
+    depth = ndimage.distance_transform_edt(near.hole, sampling=spacing_zyx(case.scan))
+    slices = deviation_to_scan(near.scan, deviation, near.slices, near.alignment, near.template)
+    variance = slices**2 * (1 - matern_correlation(depth) ** 2) + noise**2
     result = np.zeros(case.hole.shape, np.float32)
-    result[box] = near.hole * deviation_to_scan(near.scan, deviation, near.slices, near.alignment, near.template)
+    result[box] = near.hole * np.sqrt(variance)
     return result

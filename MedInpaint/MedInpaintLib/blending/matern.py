@@ -96,6 +96,12 @@ def matern_blend(
     return content[inside] + (difference + correction)[inside[field]]
 
 
+def matern_correlation(distance: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The correlation of the field at two places this far apart (mm): the Matérn function of smoothness 5/2."""
+    scaled = distance / REACH
+    return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+
+
 def _unit_variance(spacing: Sequence[float] | np.ndarray) -> float:
     """The factor of the energy that gives the field a variance of one (Lindgren et al. 2011, section 2.3)."""
     smoothness = POWER - 1.5

@@ -25,16 +25,20 @@ FIGURES = "Figures"
 DEFINITIONS = """\
 **Holes.** `squareP`: a square of P % of the slice's width in one axial slice of the aligned brain, with the models'
 pixel size; the slices above and below are not known. `lesions`: real lesion shapes from other brains, at the same place
-of the brain. `ellipsoidR`: a lumpy ellipsoid with the volume of a ball of R mm. Lesions and ellipsoids are cut into the
-scan's grid, and no step sees the truth in them, alignment included. The slice of a square is prepared from the whole
-brain, as in the study.
+of the brain. `stroke`: real strokes likewise. `ellipsoidR`: a lumpy ellipsoid with the volume of a ball of R mm.
+`ballR`: a ball of R mm in plain white matter. All but squares are on the scan's grid and hold a dark lesion: 35 % of
+the brain's 99.5th percentile, with texture, noise and partial volume at the border, stamped into the healthy scan. No
+step sees the truth in them, alignment included. The mask is exact: all voxels that the lesion touches. `-tight`: the
+mask is eroded by one voxel; `-generous`: it is 1 mm larger; `-zero`: the hole holds zeros and no lesion, for diagnosis.
+The slice of a square is prepared from the whole brain, as in the study, and its hole holds zeros.
 
 **Fills.** harmonic: the smoothest continuation, 3-D. biharmonic: scikit-image, slice by slice. telea: OpenCV, slice by
-slice. mean: the mean of the training brains. linear: probabilistic PCA of the training slices. Mean and linear are
-blended into the scan by Poisson's equation, as in the study. The models add the residual (Gaussian-process regression),
-a blending as a Matérn field, and texture. "no prior", "unweighted", "no residual", "no blending" and "no texture" are a
-model without one of its parts; "Poisson" uses Poisson's equation for the blending. The study had no residual and no
-texture.
+slice. niftyseg: `seg_FillLesions` of NiftySeg (Prados et al. 2016), a patch search in the scan. mean: the mean of the
+training brains. linear: probabilistic PCA of the training slices. Mean and linear are blended into the scan by
+Poisson's equation, as in the study. The models add the residual (Gaussian-process regression), a blending as a Matérn
+field, and sharper edges. "no prior", "unweighted", "no residual" and "no blending" are a model without one of its
+parts; "Poisson" uses Poisson's equation for the blending; "with noise" adds noise like the scan's. The study had
+neither residual nor sharper edges.
 
 **Measurements.** In the hole, after rounding to the scan's pixel type: PSNR (peak: the 99.5th percentile of the brain),
 SSIM (Gaussian window, sigma 1.5 voxels), MAE (share of that peak), sharpness (mean gradient over that of the truth),

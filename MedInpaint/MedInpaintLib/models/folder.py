@@ -67,7 +67,8 @@ class Model:
     def network(self, device: torch.device) -> VAE | GAN:
         """The trained network in evaluation mode, on this device.
 
-        Raises InputError if the weights are missing, were altered or do not fit the card.
+        Raises InputError if the weights are missing, were altered or do not fit the card, or if torch and numpy do not
+        fit each other.
         """
         import torch
 
@@ -75,6 +76,7 @@ class Model:
         from .vae import VAE
 
         kinds: dict[str, type[VAE] | type[GAN]] = {"vae": VAE, "gan": GAN}
+        _check_numpy_bridge()
         content, brains = self._read(WEIGHTS), self._read(BRAINS)
         try:
             mean, differences = _parse_brains(brains, self.card["latent"])
@@ -147,6 +149,19 @@ def _read_bytes(path: Path, most: int) -> bytes:
     if path.stat().st_size > most:
         raise ValueError(f"more than {most} bytes")
     return path.read_bytes()
+
+
+def _check_numpy_bridge() -> None:
+    """Raise InputError if torch cannot take arrays: torch before 2.3 was built for numpy 1."""
+    import torch
+
+    try:
+        torch.from_numpy(np.zeros(1))
+    except RuntimeError as error:
+        raise InputError(
+            f"PyTorch {torch.__version__} cannot work with numpy {np.__version__}: "
+            "install PyTorch 2.3 or newer, or numpy before 2."
+        ) from error
 
 
 def _check_archive(content: bytes) -> None:

@@ -14,6 +14,8 @@ from MedInpaintLib.space.slices import Slices
 from scipy import ndimage
 from synthetic import volume
 
+SETTINGS = Settings()
+
 
 def synthetic_case(extracted):
     """A head: a brain of 800 in one half, a skull of 500 in the other, and a hole across their border."""
@@ -61,10 +63,10 @@ def lesioned_case(inside, rim):
 
 def test_the_dark_rim_of_a_tight_mask_does_not_darken_the_fill():
     generated, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
-    settings = Settings(noise=False)
     for inside in (0, 500, 900):  # the values in the hole do not matter
         case = lesioned_case(inside, 650)
-        tight, exact = (blend_into_scan(case, generated, generated, everywhere, rim, settings) for rim in (True, False))
+        arguments = case, generated, generated, everywhere
+        tight, exact = (blend_into_scan(*arguments, rim, SETTINGS)[0] for rim in (True, False))
         assert np.median(tight) > 750
         assert np.median(exact) < 730  # the rim counts as brain
 

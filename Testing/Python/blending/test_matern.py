@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from MedInpaintLib.blending import matern
-from MedInpaintLib.blending.matern import EDGE, NOISE_SHARE, POWER, REACH, RING, matern_blend
+from MedInpaintLib.blending.matern import EDGE, NOISE_SHARE, POWER, REACH, RING, matern_blend, matern_correlation
 from MedInpaintLib.blending.poisson import poisson_blend
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
@@ -209,3 +209,10 @@ def test_the_inputs_are_left_as_they_were(hole):
     blend(known, source, hole)
     for now, before in zip((source, known, hole), copies, strict=True):
         np.testing.assert_array_equal(now, before)
+
+
+def test_the_correlation_is_one_at_no_distance_and_a_half_at_two_and_a_half_millimetres():
+    values = matern_correlation(np.array([0.0, 1.0, 2.35, 20.0]))
+    np.testing.assert_allclose(values[[0, 3]], [1, 0], atol=1e-6)
+    assert (np.diff(values) < 0).all()
+    assert values[2] == pytest.approx(0.5, abs=0.02)

@@ -120,6 +120,15 @@ def test_the_metadata_comes_after_the_project_and_before_slicer_reads_it():
     assert text.index("project(") < min(places) < max(places) < text.index("include(${Slicer_USE_FILE})")
 
 
+def test_the_descriptions_name_the_steps_of_the_method_and_no_others():
+    project = re.search(
+        r'^description = "(.+)"$', (MODULE / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for description in (metadata("DESCRIPTION"), project.group(1)):
+        assert "kriging of the residual" in description
+        assert "Poisson" not in description  # only one of the blendings that can be chosen
+
+
 def test_the_repository_has_the_name_that_the_catalog_wants():
     assert metadata("HOMEPAGE").rsplit("/", 1)[1] == "SlicerMedInpaint"
 

@@ -199,6 +199,16 @@ def test_weights_that_do_not_fit_their_card_are_refused(model, change):
     refused(lambda: network_of(found), "weights", "card", "mine")
 
 
+def test_a_torch_that_does_not_work_with_this_numpy_is_told_and_the_weights_are_not_blamed(model, monkeypatch):
+    def fail(array):
+        raise RuntimeError("Numpy is not available")
+
+    monkeypatch.setattr(torch, "from_numpy", fail)
+    with pytest.raises(InputError, match=r"^PyTorch .* cannot work with numpy .*: install .*\.$") as refusal:
+        network_of(model)
+    assert "weights" not in str(refusal.value)
+
+
 def test_weights_with_code_in_them_are_refused_and_the_code_does_not_run(model, tmp_path):
     torch.save(Payload(tmp_path / "ran"), tmp_path / "bad.pt")
     found = replaced_with_right_hash(model, "weights.pt", (tmp_path / "bad.pt").read_bytes())

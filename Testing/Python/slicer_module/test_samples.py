@@ -1,6 +1,7 @@
 """The samples, registered in Slicer's Sample Data module as each version of Slicer takes them."""
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -25,6 +26,15 @@ def test_the_registered_samples_are_the_shipped_files(module, monkeypatch, logic
             path = resources_folder() / "SampleData" / name
             assert unquote(urlparse(uri).path) == path.as_posix()
             assert checksum == "SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_documents_name_samples_that_are_registered(module):
+    registerSampleData()
+    names = {source.sampleName for source in slicer.modules.sampleDataSources["MedInpaint"]}
+    text = (desktop.MODULE.parents[1] / "Resources" / "Documentation" / "slicer.md").read_text(encoding="utf-8")
+    called = re.findall(r'downloadSamples\("(.+?)"\)', text) + re.findall(r"\*Sample Data > MedInpaint > (.+?)\*", text)
+    assert called
+    assert set(called) <= names
 
 
 def test_the_samples_are_registered_once_the_application_has_started(module):

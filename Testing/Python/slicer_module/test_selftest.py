@@ -43,11 +43,11 @@ def desk(module, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(ALL - BEYOND - WITH_TORCH))
-def test_what_needs_no_pytorch_passes(desk, monkeypatch, name):
+def test_what_needs_no_pytorch_passes_where_there_is_none(desk, monkeypatch, name):
     monkeypatch.setattr(torch_setup, "problem", lambda: "PyTorch is not installed.")
-    test = selftest.MedInpaintTest(name)
-    test.setUp()
-    getattr(test, name)()
+    outcome = selftest.MedInpaintTest(name).run()
+    assert outcome.wasSuccessful(), outcome.errors + outcome.failures
+    assert outcome.skipped == []
 
 
 def test_reload_and_test_skips_what_needs_pytorch_where_there_is_none(desk, monkeypatch):

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from ...models.folder import SAMPLES
-from ..holes.cases import ELLIPSOID, SQUARE, split_kind
+from ..holes.cases import BALL, ELLIPSOID, SQUARE, split_kind, variant_of
 from ..measures.row import Row
 from ..tables.statistics import by_fill, full_name
 from .results import Results
 
 DOTS = 100  # per inch
-SIZES = {SQUARE: "side of the square, % of the slice's width", ELLIPSOID: "radius of the ellipsoid, mm"}
+SIZES = {
+    SQUARE: "side of the square, % of the slice's width",
+    ELLIPSOID: "radius of the ellipsoid, mm",
+    BALL: "radius of the ball in white matter, mm",
+}
 PANELS = {"psnr": "PSNR in the hole, dB", "ssim": "SSIM in the hole"}
 
 
@@ -56,7 +60,7 @@ def _sizes(rows: Sequence[Row], shape: str) -> dict[int, list[Row]]:
     sizes: dict[int, list[Row]] = {}
     for row in rows:
         row_shape, size = split_kind(row.kind)
-        if row_shape == shape:
+        if row_shape == shape and not variant_of(row.kind):
             sizes.setdefault(size, []).append(row)
     return dict(sorted(sizes.items()))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...settings import Settings
 from ..fills.models import ABLATIONS
-from ..holes.cases import ELLIPSOID, LESIONS, SQUARE, split_kind
+from ..holes.cases import BALL, ELLIPSOID, LESIONS, SQUARE, STROKE, split_kind
 from ..measures.row import Row
 from ..tables.statistics import full_name
 from .results import Results, case_of
@@ -16,19 +16,27 @@ from .views import View, show
 DOTS = 100  # per inch
 PICTURE = 1.5  # inches: width of a picture
 WORST = 10  # number of cases
-CAPTIONS = {SQUARE: "Squares in one slice", ELLIPSOID: "Lumpy ellipsoids", LESIONS: "Real lesion shapes"}
+CAPTIONS = {
+    SQUARE: "Squares in one slice",
+    ELLIPSOID: "Lumpy ellipsoids",
+    LESIONS: "Real lesion shapes",
+    STROKE: "Real strokes",
+    BALL: "Balls in white matter",
+}
+PEERS = ("harmonic", "niftyseg")  # shown beside the models
+
 Line = tuple[Mapping[str, Row], Sequence[str]]  # a case (fill -> row), and the names of the fills to show
 
 
 def model_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
-    """A figure for each shape of hole: original, hole and the models' fills of the typical case of every kind.
+    """A figure for each shape of hole: original, hole, and the fills of peers and models in typical cases.
 
     Returns file names and captions, as the other functions here.
     """
     figures = []
     for shape in dict.fromkeys(split_kind(kind)[0] for kind in run.kinds):
         typical = [run.typical(kind) for kind in run.kinds if split_kind(kind)[0] == shape]
-        lines = [(case, [name for name in run.cards if name in case]) for case in typical]
+        lines = [(case, [name for name in (*PEERS, *run.cards) if name in case]) for case in typical]
         name = f"experiment_{shape}.png"
         _draw_gallery(run, lines, folder / name, whole_brain=True)
         figures.append((name, f"{CAPTIONS[shape]}; below each slice its hole"))
@@ -61,7 +69,7 @@ def worst_figure(run: Results, folder: Path) -> list[tuple[str, str]]:
     if not compared:
         return []
     compared.sort(key=lambda fills: fills[model].psnr - fills[reference].psnr)
-    lines = [(fills, [reference, "linear", model]) for fills in compared[:WORST]]
+    lines = [(fills, [reference, "niftyseg", "linear", model]) for fills in compared[:WORST]]
     _draw_gallery(run, lines, folder / "experiment_worst.png")
     return [("experiment_worst.png", f"Where {model} gains least over the harmonic fill, the worst first")]
 

@@ -86,7 +86,5 @@ class LatentSearch:
             self._case, self._found = case, {}
         key = replace(settings, blending="none", noise=False)
         if key not in self._found:
-            self._found[key] = generate(
-                self._network, case.slices, self._count, settings, lambda done, message: None
-            )
+            self._found[key] = generate(self._network, case.slices, self._count, settings, lambda done, message: None)
         return self._found[key]
