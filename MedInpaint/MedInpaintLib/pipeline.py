@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ from .space.slices import to_scan
 from .volumes.image import like, with_voxels
 
 if TYPE_CHECKING:
+    import torch
+
     from .models.gan import GAN
     from .models.vae import VAE
     from .search.fallback import Report
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from .space.case import Case
     from .space.slices import Slices
 
+FIRST = 0.8  # share of the progress of the first search; a second one follows if the mask is tight
+UNKNOWN_RIM = Rim(None, None, 0.0)
 Progress = Callable[[float, str, str], None]  # takes the fraction done, the stage and a message; may raise Cancelled
 
 
@@ -87,22 +92,29 @@ def inpaint(
     )
     clock.end("aligning")
 
-    slices, count = case.slices, template.image.GetSize()[2]
     prediction, used_device, warnings = with_fallback(
-        lambda place, chunk, report: generate(network.to(place), slices, count, settings, report, chunk),
+        partial(_predict_on, network, case, settings),
         device,
         lambda done, message: progress(0.25 + 0.6 * done, "optimising", message),
     )
     clock.end("optimising")
 
     progress(0.85, "blending", "blending the generated tissue into the scan")
-    filled, generated, noise, rim = blend(case, prediction, settings)
+    filled, generated, deviation = blend(case, prediction, settings)
     result = with_voxels(image, filled, case.hole)
-    deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     clock.end("blending")
 
     report = run_report(
-        case, prediction.search, filled, deviation, rim, model, settings, used_device, clock.seconds, warnings
+        case,
+        prediction.search,
+        filled,
+        deviation,
+        prediction.rim,
+        model,
+        settings,
+        used_device,
+        clock.seconds,
+        warnings,
     )
     del case  # its arrays have the size of the scan: free them before the next ones are allocated
     progress(1.0, "done", "finished")
@@ -118,11 +130,46 @@ class Prediction:
         deviation: float32 (n, h, w), the posterior standard deviation in the hole, 0 elsewhere; None without
             settings.residual.
         search: the result of the latent search.
+        stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
+        rim: whether the mask looks tight.
     """
 
     slices: np.ndarray
     deviation: np.ndarray | None
     search: Generated
+    stack: Slices
+    rim: Rim
+
+
+def predict(
+    network: VAE | GAN, case: Case, settings: Settings, progress: Report, chunk: int | None = None
+) -> Prediction:
+    """Predict the slices of a case. If its mask turns out to be tight, predict again without the rim beside the hole.
+
+    Args:
+        network: the model, on its device.
+        case: the aligned scan and its hole.
+        settings: those of the search, and residual.
+        progress: called with the fraction done and a message; may raise Cancelled.
+        chunk: number of slices to decode at once; None for the default.
+    """
+    count = case.template.image.GetSize()[2]
+    first = generate(network, case.slices, count, settings, lambda done, text: progress(FIRST * done, text), chunk)
+    generated, valid = to_scan(case.scan, first.search.slices, case.slices, case.alignment, case.template)
+    rim = find_rim(case, generated, valid)
+    if not rim.tight:
+        return replace(first, rim=rim)
+    stack = case.without_rim(rim.width).slices
+    second = generate(
+        network, stack, count, settings, lambda done, text: progress(FIRST + (1 - FIRST) * done, text), chunk
+    )
+    return replace(second, rim=rim)
+
+
+def _predict_on(
+    network: VAE | GAN, case: Case, settings: Settings, device: torch.device, chunk: int, progress: Report
+) -> Prediction:
+    return predict(network.to(device), case, settings, progress, chunk)
 
 
 def generate(
@@ -135,22 +182,23 @@ def generate(
 
     generated, components = search(network, slices, count, settings, progress, chunk or CHUNK)
     if not settings.residual:
-        return Prediction(generated.slices, None, generated)
+        return Prediction(generated.slices, None, generated, slices, UNKNOWN_RIM)
     mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network))
-    return Prediction(mean, deviation, generated)
+    return Prediction(mean, deviation, generated, slices, UNKNOWN_RIM)
 
 
-def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray, float, Rim]:
-    """Carry the predicted slices to the scan's grid, look for a dark rim outside the mask, and blend.
+def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Carry the predicted slices to the scan's grid and blend.
 
-    Returns the hole's new values (n,); float32 (z, y, x), the predicted slices in scan intensities, 0 elsewhere; the
-    noise level of the scan; and the rim.
+    Returns the hole's new values (n,) in the order of `case.values[case.hole]`; float32 (z, y, x), the predicted slices
+    in scan intensities, 0 elsewhere; and float32 (z, y, x), the standard deviation of the fill, or None.
     """
+    case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
     generated, _ = to_scan(case.scan, prediction.search.slices, case.slices, case.alignment, case.template)
-    rim = find_rim(case, generated, valid)
-    filled, noise = blend_into_scan(case, source, generated, valid, rim.tight, settings)
-    return filled, source * valid, noise, rim
+    filled, noise = blend_into_scan(case, source, generated, valid, prediction.rim.tight, settings)
+    deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
+    return filled, source * valid, deviation
 
 
 class _Clock:

@@ -16,7 +16,7 @@ from .poisson import harmonic_fill, poisson_blend
 from .rim import rim_voxels
 from .texture import missing_noise, sharpen
 
-RIM_TRUST = 1e-4  # of a known voxel that is probably lesion
+RIM_TRUST = 1e-9  # of a known voxel that is probably lesion
 LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 
 

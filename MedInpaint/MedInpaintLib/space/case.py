@@ -43,6 +43,13 @@ class Case:
         scan, values, hole = self.scan[box[::-1]], self.values[box], self.hole[box]
         return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
 
+    def without_rim(self, width: float) -> Case:
+        """The same case with slices that take the known brain within this distance (mm) of the hole as unknown."""
+        wide = enlarge(self.hole, self.alignment.brain, spacing_zyx(self.scan), width)
+        floor = self.slices.floor
+        slices = cut_slices(self.scan, _signal(self.values, floor), wide, self.alignment, self.template)
+        return replace(self, slices=replace(slices, floor=floor))
+
 
 def prepare_case(
     image: sitk.Image,
@@ -60,7 +67,7 @@ def prepare_case(
     progress(0.0, "registering the model's template to the scan")
     values, hole = check_input(image, mask, label, grow)
     floor = intensity_floor(values, hole)
-    signal = np.where(values == 0, 0, np.maximum(values - floor, 0)) if floor else values
+    signal = _signal(values, floor)
     alignment = align(image, signal, hole, template)
     inside, brain = np.count_nonzero(hole & alignment.brain), np.count_nonzero(alignment.brain)
     if inside == 0:
@@ -83,3 +90,8 @@ def check_input(image: sitk.Image, mask: sitk.Image, label: int | None, grow: fl
     hole = hole_on_grid(mask, image, label)
     values = scan_values(image, hole)
     return values, enlarge(hole, values != 0, spacing_zyx(image), grow)
+
+
+def _signal(values: np.ndarray, floor: float) -> np.ndarray:
+    """The scan's voxels above the floor, 0 below it."""
+    return np.where(values == 0, 0, np.maximum(values - floor, 0)) if floor else values

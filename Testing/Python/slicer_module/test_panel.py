@@ -292,6 +292,13 @@ def test_closing_the_scene_ends_a_run(panel, module, scene, child):
     assert module.errors == []
 
 
+def test_the_editor_lets_go_of_a_scene_that_closes_while_a_tool_is_active(panel):
+    click(panel.ui.paintButton)
+    panel.onSceneStartClose()
+    assert panel.lesion.editor.segmentationNode() is None
+    assert not panel.ui.inpaintButton.enabled
+
+
 def test_unloading_the_module_ends_a_run(panel, child):
     child(AT_WORK)
     click(panel.ui.inpaintButton)

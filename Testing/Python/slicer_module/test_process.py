@@ -173,6 +173,22 @@ def test_wrong_input_is_told_in_the_engine_s_own_words(run, scan, mask):
     assert run.outcome() == "The mask is empty: paint the lesion or choose another mask."
 
 
+def test_the_child_opens_its_files_by_ascii_names_in_its_own_folder(run, child, tiny, temporary):
+    """On Windows ITK cannot open other names, and users' temporary folders may have other names."""
+    assert not str(temporary).isascii()
+    child(
+        COPY
+        + """
+        names = [scan, sys.argv[3], filled, generated, report, *uncertainty]
+        assert all(name.isascii() and os.path.dirname(name) == "" for name in names), names
+        assert os.path.dirname(os.getcwd()).endswith("äöü"), os.getcwd()
+    """.replace("\n        ", "\n")
+    )
+    run.process.start(tiny, tiny, QUICK)
+    result = run.outcome()
+    assert not isinstance(result, str), result
+
+
 def test_a_model_s_folder_may_have_any_name(run, scan, mask, tmp_path, monkeypatch):
     """The engine finds the model, which its damage proves, in the working directory, but no modules there."""
     folder = tmp_path / "-modèle für mich"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...models.folder import Model
-from ...pipeline import Prediction, blend, generate
+from ...pipeline import Prediction, blend, predict
 from ...settings import Settings
 from ...space.case import Case
 from ...space.template import Template
@@ -76,7 +76,6 @@ class LatentSearch:
                 f"Model '{model.name}' was trained on other slices: give --data the file it was trained on."
             )
         self._network: VAE | GAN = model.network(choose_device(settings.device))
-        self._count = model_image.GetSize()[2]
         self._case: Case | None = None
         self._found: dict[Settings, Prediction] = {}
 
@@ -86,5 +85,5 @@ class LatentSearch:
             self._case, self._found = case, {}
         key = replace(settings, blending="none", noise=False)
         if key not in self._found:
-            self._found[key] = generate(self._network, case.slices, self._count, settings, lambda done, message: None)
+            self._found[key] = predict(self._network, case, settings, lambda done, message: None)
         return self._found[key]

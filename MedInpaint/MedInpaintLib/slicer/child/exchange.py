@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+import os
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,14 @@ def write_inputs(folder: Path, image: sitk.Image, mask: sitk.Image) -> None:
         sitk.WriteImage(plain, str(folder / name), useCompression=False)
 
 
-def files(folder: Path, settings: Settings) -> list[str]:
-    """The first arguments of the child: `run` and the files in this folder that it reads and writes."""
-    names = ["run", *(str(folder / name) for name in (SCAN, MASK, FILLED))]
-    names += [f"--generated={folder / GENERATED}", f"--report={folder / REPORT}"]
-    return [*names, f"--uncertainty={folder / UNCERTAINTY}"] if settings.residual else names
+def files(settings: Settings) -> list[str]:
+    """The first arguments of the child: `run` and the files that it reads and writes, in its working directory.
+
+    The names are relative: on Windows, ITK in the child cannot open a path that is not ASCII, such as that of a
+    temporary folder below the user's name.
+    """
+    names = ["run", SCAN, MASK, FILLED, f"--generated={GENERATED}", f"--report={REPORT}"]
+    return [*names, f"--uncertainty={UNCERTAINTY}"] if settings.residual else names
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -52,6 +56,8 @@ def arguments(settings: Settings) -> list[str]:
     so they are omitted.
     """
     default = Settings()
+    if os.path.isdir(settings.model):  # the child has another working directory
+        settings = replace(settings, model=os.path.abspath(settings.model))
     changed = {
         field.name: getattr(settings, field.name)
         for field in fields(Settings)

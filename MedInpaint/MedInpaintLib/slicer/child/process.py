@@ -112,8 +112,8 @@ class InpaintingProcess:
             process.errorOccurred.connect(self._wake)
             process.finished.connect(self._wake)
             program, *options = command()
-            options += files(Path(folder.name), settings)
-            process.start(program, [*options, "--progress=json", *arguments(settings)])
+            process.setWorkingDirectory(folder.name)
+            process.start(program, [*options, *files(settings), "--progress=json", *arguments(settings)])
             on_failure.pop_all()
         self._process = process
 

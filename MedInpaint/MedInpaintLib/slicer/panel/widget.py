@@ -89,8 +89,8 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The scene is about to close: end the run, which loses its scan, and use nothing of the scene any more."""
         if self.logic.running:
             self._endRun(_("The scene was closed: the run was ended."))
+        self.setParameterNode(None)  # first: what follows modifies nodes, and the panel would follow them
         self.lesion.onSceneStartClose()
-        self.setParameterNode(None)
 
     def onSceneEndClose(self, caller=None, event=None):
         """There is a scene again, empty or loaded."""
