@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -436,6 +437,20 @@ def test_a_result_that_cannot_be_shown_is_there_and_the_panel_says_so(panel, mod
     panel.onDone(result)
     assert module.errors == [panel.ui.statusLabel.text]
     assert "was added, but it cannot be shown (division by zero)" in module.errors[0]
+
+
+def test_after_a_tight_mask_one_click_fills_the_rim_too(panel, engine, case, monkeypatch):
+    engine.report["rim"] = {"tight": False, "deficit": 0.001, "error": 0.002, "width": 0.0}
+    panel.onDone(panel.logic.inpaint(case.volume, case.labels, settings=QUICK))
+    assert panel.ui.growButton.isHidden()
+    engine.report["rim"] = {"tight": True, "deficit": 0.03, "error": 0.002, "width": 1.0}
+    panel.onDone(panel.logic.inpaint(case.volume, case.labels, settings=replace(QUICK, grow=0.5)))
+    assert not panel.ui.growButton.isHidden()
+    asked = []
+    monkeypatch.setattr(panel.logic, "start", lambda *arguments: asked.append(arguments[4]))
+    click(panel.ui.growButton)
+    assert [settings.grow for settings in asked] == [1.5]
+    assert panel.ui.growButton.isHidden()  # until the new run says whether there is a rim still
 
 
 def test_an_empty_segment_starts_nothing(panel, module):

@@ -32,6 +32,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameters = None
         self._guiTag = None
+        self._rim = 0.0  # mm, the growth that also fills the rim of a tight mask
         self._busy = ""  # what the panel does while it cannot take orders
 
     # The panel's life
@@ -55,6 +56,8 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.ui.inpaintButton.connect("clicked()", self.onInpaintButton)
         self.ui.cancelButton.connect("clicked()", self.onCancelButton)
+        self.ui.growButton.connect("clicked()", self.onGrowButton)
+        self.ui.growButton.setVisible(False)
         slicer.app.connect("aboutToQuit()", self.logic.cancel)
         self.initializeParameterNode()
 
@@ -193,9 +196,15 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             logging.exception("MedInpaint could not start")
             self.onFailed(_("The run could not start ({error}): see the application log.").format(error=error))
             return
+        self.ui.growButton.setVisible(False)
         self.ui.progressBar.setValue(0)
         self._say(_("Starting"))
         self._updateButtons()
+
+    def onGrowButton(self):
+        """Fill the lesion again, with the rim that a tight mask left outside."""
+        self._parameters.grow = self._rim
+        self.onInpaintButton()
 
     def onCancelButton(self):
         """End the run."""
@@ -217,6 +226,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             report = results.report_of(result)
             self._say(statusText(report), statusToolTip(report))
+            self._offerGrowth(report)
             self.lesion.showFilled()
             self.comparison.show(result)
         except Exception as error:
@@ -241,6 +251,12 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._busy = ""
             self._say(self.logic.torchProblem())
             self._updateButtons()
+
+    def _offerGrowth(self, report: dict):
+        """Offer to fill the rim, too, if the mask looks tight."""
+        rim = report.get("rim") or {"tight": False}
+        self._rim = report["settings"]["grow"] + rim["width"] if rim["tight"] else 0.0
+        self.ui.growButton.setVisible(rim["tight"])
 
     def _endRun(self, text: str):
         self.logic.cancel()
