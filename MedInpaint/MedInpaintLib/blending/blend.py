@@ -114,7 +114,7 @@ def deviation_on_scan(case: Case, deviation: np.ndarray, noise: float) -> np.nda
     near = case.crop(box)
     depth = ndimage.distance_transform_edt(near.hole, sampling=spacing_zyx(case.scan))
     slices = deviation_to_scan(near.scan, deviation, near.slices, near.alignment, near.template)
-    variance = slices**2 * (1 - matern_correlation(depth) ** 2) + noise**2
+    unexplained = np.sqrt(1 - matern_correlation(depth) ** 2)
     result = np.zeros(case.hole.shape, np.float32)
-    result[box] = near.hole * np.sqrt(variance)
+    result[box] = near.hole * np.hypot(slices * unexplained, noise)
     return result

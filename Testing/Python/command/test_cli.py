@@ -320,7 +320,7 @@ OPTIONS = {
 }  # fmt: skip
 SWITCHES = {
     "--no-weighting": ("weighting", False), "--no-prior": ("prior", False), "--no-residual": ("residual", False),
-    "--no-texture": ("texture", False), "--no-blending": ("blending", "none"), "--blending=3d": ("blending", "3d"),
+    "--noise": ("noise", True), "--no-blending": ("blending", "none"), "--blending=3d": ("blending", "3d"),
     "--blending=2d": ("blending", "2d"), "--device=cpu": ("device", "cpu"),
 }  # fmt: skip
 

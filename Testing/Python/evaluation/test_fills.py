@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from brains import SPACING
+from MedInpaintLib.blending.rim import Rim
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation.fills import models
 from MedInpaintLib.evaluation.holes.cases import Hole, cut_hole
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
+from MedInpaintLib.pipeline import Prediction
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.template import Template
 from MedInpaintLib.volumes.image import like
@@ -79,12 +81,12 @@ def searched(data, tmp_path, monkeypatch):
     """A model whose search finds the mean brain; its fills, those of its ablations, and the settings of each search."""
     settings = []
 
-    def generate(network, slices, count, given, progress):
+    def predict(network, case, given, progress):
         settings.append(given)
-        mean = data.brains(tuning=False).mean(axis=0)[slices.heights]
-        return SimpleNamespace(slices=mean, search=SimpleNamespace(slices=mean))
+        mean = data.brains(tuning=False).mean(axis=0)[case.slices.heights]
+        return Prediction(mean, None, SimpleNamespace(slices=mean), case.slices, Rim(None, None, 0.0))
 
-    monkeypatch.setattr(models, "generate", generate)
+    monkeypatch.setattr(models, "predict", predict)
     model = SimpleNamespace(name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda device: None)
     return *models.model_fills([model], data.template, Settings()), settings
 

@@ -8,11 +8,13 @@ import pytest
 import SimpleITK as sitk
 from brains import SHAPE, six_brains
 from MedInpaintLib.blending.poisson import harmonic_fill
+from MedInpaintLib.blending.rim import Rim
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation.fills.baselines import harmonic
 from MedInpaintLib.evaluation.fills.models import latent_fill
 from MedInpaintLib.evaluation.holes.squares import cut_square
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
+from MedInpaintLib.pipeline import Prediction
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.volumes.image import like
 
@@ -93,7 +95,7 @@ def test_a_generated_slice_without_error_comes_back_unchanged(square):
     """A slice generated without error comes back through resampling and blending as it is."""
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
-    prediction = SimpleNamespace(slices=truth, search=SimpleNamespace(slices=truth))
+    prediction = Prediction(truth, None, SimpleNamespace(slices=truth), case.slices, Rim(None, None, 0.0))
     for blending in ("matern", "3d", "2d", "none"):
         fill = latent_fill(lambda case, settings: prediction, Settings(blending=blending))
         assert fill(case) == pytest.approx(truth[hole.voxels], abs=1e-4)

@@ -198,13 +198,13 @@ def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(sli
     assert losses[1] < losses[0]
 
 
-def test_kriging_the_residual_restores_the_known_pixels_of_the_ring_and_changes_the_hole(network, slices):
+def test_kriging_the_residual_brings_the_ring_closer_to_the_scan_and_changes_the_hole(network, slices):
     plain, kriged = (
         generate(network, slices, COUNT, replace(SETTINGS, residual=on), lambda *_: None) for on in (False, True)
     )
     ring = slices.context & (distance_transform_edt(~slices.hole) <= 4)
-    assert (kriged.slices[ring] == slices.image[ring]).all()
-    assert not np.allclose(plain.slices[ring], slices.image[ring], atol=1e-3)
+    before, after = (np.abs(each.slices - slices.image)[ring].mean() for each in (plain, kriged))
+    assert after < 0.8 * before
     assert not np.array_equal(plain.slices[slices.hole], kriged.slices[slices.hole])
     assert plain.deviation is None
     assert (kriged.deviation[slices.hole] > 0).all()
