@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ..space.case import Case
 from ..volumes.image import spacing_zyx
-from ..volumes.mask import bounding_box, ring
+from ..volumes.mask import bounding_box, next_voxels, ring
 from .noise import white_matter
 
 NEAR, FAR = 1.01, (2.6, 5.0)  # mm from the mask: the two zones that are compared
@@ -81,16 +81,18 @@ def find_rim(case: Case, generated: NDArray[np.floating], valid: NDArray[np.bool
         return Rim(difference, error, 0.0)
     second = zone(step, 2 * step)
     wide = len(second) >= ENOUGH and np.median(second) - np.median(beyond) > difference / 2
-    return Rim(difference, error, 2.0 if wide else 1.0)
+    return Rim(difference, error, round((2 if wide else 1) * step, 1))
 
 
 def rim_voxels(case: Case, source: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Known voxels that belong to the rim of a tight mask, bool (z, y, x): close to it and darker than the source.
 
+    Close is within 2 mm, or the next voxel.
+
     Args:
         source: (z, y, x), the content to blend, in scan intensities.
     """
-    near = ring(case.hole, spacing_zyx(case.scan), REACH)
+    near = ring(case.hole, spacing_zyx(case.scan), REACH) | next_voxels(case.hole)
     return near & (case.values < source - DARKER * case.slices.scale)
 
 

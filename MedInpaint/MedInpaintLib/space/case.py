@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..volumes.image import check_scan, scan_values, spacing_zyx
-from ..volumes.mask import enlarge, hole_on_grid
+from ..volumes.mask import enlarge, hole_on_grid, next_voxels
 from .alignment import Alignment, align
 from .intensities import intensity_floor
 from .slices import Slices, cut_slices
@@ -44,8 +44,9 @@ class Case:
         return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
 
     def without_rim(self, width: float) -> Case:
-        """The same case with slices that take the known brain within this distance (mm) of the hole as unknown."""
+        """The same case, but its slices do not know the brain within this distance (mm) of the hole, or the next voxel."""
         wide = enlarge(self.hole, self.alignment.brain, spacing_zyx(self.scan), width)
+        wide |= next_voxels(self.hole) & self.alignment.brain
         floor = self.slices.floor
         slices = cut_slices(self.scan, _signal(self.values, floor), wide, self.alignment, self.template)
         return replace(self, slices=replace(slices, floor=floor))

@@ -55,6 +55,11 @@ def ring(hole: np.ndarray, spacing: np.ndarray, width: float) -> np.ndarray:
     return near & ~hole
 
 
+def next_voxels(hole: np.ndarray) -> np.ndarray:
+    """The voxels outside the hole that share a face, an edge or a corner with it, bool (z, y, x)."""
+    return ndimage.binary_dilation(hole, np.ones((3, 3, 3))) & ~hole
+
+
 def bounding_box(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
     """The bounding box of a mask that is not empty, enlarged by a margin in voxels (one number, or one per axis)."""
     box = []

@@ -209,6 +209,23 @@ def test_noise_like_the_scans_is_added_to_the_mean_and_depends_on_the_seed(scan,
 
 
 @pytest.mark.usefixtures("aligned")
+def test_the_rim_of_a_tight_mask_is_found_and_does_not_darken_the_fill(scan, hole, mask):
+    """The lesion is one voxel larger than the mask, or as large as the mask."""
+    truth = voxels(scan)
+    white = np.median(truth[hole])
+    filled, rims = [], []
+    for lesion in (ndimage.binary_dilation(hole), hole):
+        patient = like(scan, np.where(lesion, np.minimum(truth, 0.5 * white), truth).astype(np.int16))
+        result = inpaint(patient, mask, SETTINGS)
+        assert_only_the_hole_changed(result.image, patient, hole)
+        filled.append(np.median(fill(result, mask)))
+        rims.append(result.report["rim"]["tight"])
+    assert rims == [True, False]
+    assert filled[1] == pytest.approx(white, rel=0.1)
+    assert filled[0] > 0.85 * white
+
+
+@pytest.mark.usefixtures("aligned")
 def test_without_the_residual_there_is_no_uncertainty(scan, mask):
     result = inpaint(scan, mask, replace(QUICK, residual=False))
     assert result.uncertainty is None
