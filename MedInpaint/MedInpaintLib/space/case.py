@@ -44,7 +44,7 @@ class Case:
         return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
 
     def without_rim(self, width: float) -> Case:
-        """The same case, but its slices do not know the brain within this distance (mm) of the hole, or the next voxel."""
+        """The same case, but its slices do not know the brain this close (mm) to the hole, nor the next voxel."""
         wide = enlarge(self.hole, self.alignment.brain, spacing_zyx(self.scan), width)
         wide |= next_voxels(self.hole) & self.alignment.brain
         floor = self.slices.floor
