@@ -233,7 +233,7 @@ def test_all_files_are_written_and_warnings_are_shown(folder, capfd, instant):
     assert out == "result.nii.gz: 1.25 ml in 1 lesions filled, 2 s\n"
     assert error == "medinpaint: warning: Look at it.\n"
     assert {path.name for path in folder.iterdir()} == {"scan.nii.gz", "mask.nii.gz", "result.nii.gz", *files.values()}
-    report = json.loads((folder / "r.json").read_text())
+    report = json.loads((folder / "r.json").read_text(encoding="utf-8"))
     assert report["image"] == "scan.nii.gz"
     assert report["lesion"]["volume_ml"] == 1.25
     hole = sitk.GetArrayFromImage(read_image(folder / "mask.nii.gz")) > 0
@@ -280,7 +280,7 @@ def test_a_failure_while_writing_keeps_the_earlier_files(folder, capfd, instant,
     before = sorted(folder.iterdir())
     assert run(folder, "--report", folder / "r.json", "--figure", folder / "f.png") == code
     assert sorted(folder.iterdir()) == before
-    assert {(folder / name).read_text() for name in ("result.nii.gz", "r.json")} == {"earlier"}
+    assert {(folder / name).read_text(encoding="utf-8") for name in ("result.nii.gz", "r.json")} == {"earlier"}
     error = capfd.readouterr().err
     assert is_one_sentence(error) if code == 2 else error == ""
 

@@ -68,9 +68,9 @@ def test_the_command_writes_table_summary_pictures_and_report(options, tmp_path,
         ("group_sub-5_T1w_square25_0", name) for name in ("harmonic", "biharmonic", "telea", "mean", "linear")
     ]
     assert all((row.changed_outside, row.same_geometry, row.same_type) == (0, 1, 1) for row in rows)
-    assert (args.output / "summary.md").read_text() in capsys.readouterr().out
+    assert (args.output / "summary.md").read_text(encoding="utf-8") in capsys.readouterr().out
     assert (args.output / "pictures" / "group_sub-5_T1w_square25_0.png").stat().st_size > 10_000
-    text = (tmp_path / "report" / "Experiment.md").read_text()
+    text = (tmp_path / "report" / "Experiment.md").read_text(encoding="utf-8")
     assert compare.command_line(args) in text
     assert "![Squares in one slice" in text
 

@@ -261,7 +261,7 @@ def test_the_command_writes_a_section_its_figures_and_small_pictures(lesions, tm
     folder = tmp_path / "out"
     assert main(["downstream", *files, "--output", str(folder)]) == 0
 
-    figures = json.loads((folder / "downstream.json").read_text())
+    figures = json.loads((folder / "downstream.json").read_text(encoding="utf-8"))
     first, filled, *others = figures["patients"]
     assert len(others) == 3
     assert (first["version"], filled["version"]) == ("unfilled", "MedInpaint")
@@ -270,7 +270,7 @@ def test_the_command_writes_a_section_its_figures_and_small_pictures(lesions, tm
     follow_ups = {row["version"]: row for row in figures["follow_ups"]}
     assert follow_ups["no lesions"]["same"] == 1
     assert follow_ups["unfilled"]["white"] < 0.5 < 0.95 < follow_ups["MedInpaint"]["white"]
-    section = (folder / "downstream.md").read_text()
+    section = (folder / "downstream.md").read_text(encoding="utf-8")
     assert all(f"{name} of the brain, ml" in section for name in TISSUES)
     assert "| unfilled |" in capsys.readouterr().out
     pictures = sorted(folder.glob("*.png"))

@@ -20,7 +20,7 @@ def test_an_incomplete_row_is_dropped_and_the_table_continues(tmp_path):
     rows = [row(index=n, psnr=20.25 + n) for n in range(3)]
     for each in rows[:2]:
         append_row(path, each)
-    path.write_text(path.read_text()[:-6])
+    path.write_text(path.read_text(encoding="utf-8")[:-6])
     assert read_rows(path) == rows[:1]
     append_row(path, rows[2])
     assert read_rows(path) == [rows[0], rows[2]]

@@ -82,7 +82,7 @@ def with_flipped_bit(content):
 
 def replaced_with_right_hash(model, name, content):
     (model.folder / name).write_bytes(content)
-    card = json.loads((model.folder / "card.json").read_text())
+    card = json.loads((model.folder / "card.json").read_text(encoding="utf-8"))
     card["sha256"][name] = hashlib.sha256(content).hexdigest()
     (model.folder / "card.json").write_text(json.dumps(card))
     return find_model(str(model.folder))

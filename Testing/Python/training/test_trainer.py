@@ -205,7 +205,7 @@ def test_a_trained_model_is_saved_with_its_card_and_an_old_checkpoint_is_refused
     output, size = tmp_path / "model", data.slices.shape[2:]
     settings = replace(settings, epochs=1, batch=64, kernel=7)
     model = train(kind, tmp_path / "slices.npz", output, settings, "cpu", resume=False)
-    card = json.loads((output / "card.json").read_text())
+    card = json.loads((output / "card.json").read_text(encoding="utf-8"))
     assert card == find_model(str(output)).card == model.card
     assert (card["kind"], card["kernel"], card["latent"], card["epochs"]) == (name, 7, 8, 1)
     assert card["command"] == f"medinpaint train {name} --kernel 7"

@@ -160,8 +160,8 @@ def test_replacing_swaps_in_the_new_file_only_at_the_end(tmp_path):
         assert temporary.name.startswith(".")
         assert temporary.suffix == ".json"
         temporary.write_text("new")
-        assert path.read_text() == "earlier"
-    assert path.read_text() == "new"
+        assert path.read_text(encoding="utf-8") == "earlier"
+    assert path.read_text(encoding="utf-8") == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -182,7 +182,7 @@ def test_the_temporary_files_of_a_killed_run_are_deleted_after_an_hour_and_no_ot
     before = set(tmp_path.iterdir())
     used(name)
     assert before - set(tmp_path.iterdir()) == {next(iter(ages))}
-    assert (tmp_path / name).read_text() == "new"
+    assert (tmp_path / name).read_text(encoding="utf-8") == "new"
 
 
 @pytest.mark.parametrize("at", ["stat", "unlink"])
@@ -203,8 +203,8 @@ def test_a_temporary_file_that_another_run_deletes_first_is_no_error(tmp_path, m
             path = other.__enter__()
         path.write_text("second")
         other.__exit__(None, None, None)
-        assert (tmp_path / "a.nii").read_text() == "second"
-    assert (tmp_path / "a.nii").read_text() == "first"
+        assert (tmp_path / "a.nii").read_text(encoding="utf-8") == "second"
+    assert (tmp_path / "a.nii").read_text(encoding="utf-8") == "first"
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)

@@ -198,7 +198,7 @@ def test_a_signal_between_two_renames_is_ignored(folder, name):
     before = content(folder)
     with start(folder, slow, "--report", "r.json", "--generated", "g.nii.gz", "--progress", "json") as child:
         wait_for(child, "renaming")
-        assert (folder / "result.nii.gz").read_text() == "earlier"  # it is renamed last
+        assert (folder / "result.nii.gz").read_text(encoding="utf-8") == "earlier"  # it is renamed last
         child.send_signal(getattr(signal, name))
         error = child.communicate(timeout=30)[1]
     assert (child.returncode, error) == (0, "")

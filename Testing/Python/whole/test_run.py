@@ -132,7 +132,7 @@ def test_a_run_changes_only_the_hole(ran):
 
 def test_a_run_writes_its_report_figure_and_generated_slices(ran):
     folder, (_, hole) = ran[0], scan_and_hole(ran)
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["lesion"]["volume_ml"] == pytest.approx(hole.sum() * 0.008)
     assert report["search"]["iterations"] == 2
     assert not report["alignment"]["poor"]
@@ -148,7 +148,7 @@ def test_a_run_writes_its_uncertainty(ran):
     deviation = sitk.GetArrayFromImage(uncertainty)
     assert not deviation[~hole].any()
     assert (deviation[hole] > 0).mean() > 0.9
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["lesions"][0]["uncertainty"] == pytest.approx(deviation[hole].mean(), rel=1e-3)
 
 
