@@ -177,7 +177,7 @@ _renamed = st.builds(
 )
 _options = [
     ("--grow", "2"), ("--blending", "3d"), ("--blending", "2d"), ("--no-blending",), ("--no-residual",),
-    ("--no-texture",), ("--iterations", "0"), ("--label", "1"), ("--label", "-3"), ("--grow", "10"),
+    ("--noise",), ("--iterations", "0"), ("--label", "1"), ("--label", "-3"), ("--grow", "10"),
 ]  # fmt: skip
 _ASPECTS = {
     "dtype": st.sampled_from(SCALAR_TYPES),
