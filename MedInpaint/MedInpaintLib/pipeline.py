@@ -25,8 +25,7 @@ from .volumes.image import like, with_voxels
 if TYPE_CHECKING:
     import torch
 
-    from .models.gan import GAN
-    from .models.vae import VAE
+    from .models.latent_model import LatentModel
     from .search.fallback import Report
     from .search.latent import Generated
     from .space.case import Case
@@ -142,7 +141,7 @@ class Prediction:
 
 
 def predict(
-    network: VAE | GAN, case: Case, settings: Settings, progress: Report, chunk: int | None = None
+    network: LatentModel, case: Case, settings: Settings, progress: Report, chunk: int | None = None
 ) -> Prediction:
     """Predict the slices of a case. If its mask turns out to be tight, predict again without the rim beside the hole.
 
@@ -155,6 +154,8 @@ def predict(
     """
     count = case.template.image.GetSize()[2]
     first = generate(network, case.slices, count, settings, lambda done, text: progress(FIRST * done, text), chunk)
+    if settings.slicewise:  # nothing but the search of the paper
+        return first
     generated, valid = to_scan(case.scan, first.search.slices, case.slices, case.alignment, case.template)
     rim = find_rim(case, generated, valid)
     if not rim.tight:
@@ -167,13 +168,13 @@ def predict(
 
 
 def _predict_on(
-    network: VAE | GAN, case: Case, settings: Settings, device: torch.device, chunk: int, progress: Report
+    network: LatentModel, case: Case, settings: Settings, device: torch.device, chunk: int, progress: Report
 ) -> Prediction:
     return predict(network.to(device), case, settings, progress, chunk)
 
 
 def generate(
-    network: VAE | GAN, slices: Slices, count: int, settings: Settings, progress: Report, chunk: int | None = None
+    network: LatentModel, slices: Slices, count: int, settings: Settings, progress: Report, chunk: int | None = None
 ) -> Prediction:
     """Search the latents of the slices, decode them, and krige the residual. Arguments as for `search`."""
     from .blending.residual import krige_residual

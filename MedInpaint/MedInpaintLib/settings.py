@@ -9,6 +9,10 @@ from .errors import InputError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAXIMUM_GROWTH = 10.0  # mm
 BLENDINGS = ("matern", "3d", "2d", "none")
+PRESETS: dict[str, dict] = {
+    # Yeh et al. 2017: each slice alone, context and prior loss, Poisson blending, nothing else.
+    "study": {"model": "vae3", "iterations": 200, "slicewise": True, "residual": False, "blending": "2d"},
+}
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,14 @@ class Settings:
         window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh a known pixel by the share of hole in its window; without, all weigh the same.
         prior: use the prior loss.
+        slicewise: search each slice alone, without deformation, gain and offset, as in the paper.
         residual: continue the residual, scan minus G(z), from the ring around the hole into the hole (kriging).
         blending: "matern", "3d" (Poisson), "2d" (Poisson, slice by slice) or "none" (paste).
         noise: add noise like the scan's to the fill; it looks more natural, and each voxel is less accurate.
         seed: seed of every random draw.
     """
 
-    model: str = "vae3"
+    model: str = "linear"
     device: str = "auto"
     label: int | None = None
     grow: float = 0.0
@@ -42,6 +47,7 @@ class Settings:
     window: int = 7
     weighting: bool = True
     prior: bool = True
+    slicewise: bool = False
     residual: bool = True
     blending: str = "matern"
     noise: bool = False
@@ -66,6 +72,13 @@ class Settings:
             raise InputError(f"The seed must be a whole number from 0 to 2^63 - 1, not {self.seed}.")
         if self.label is not None and self.label == 0:
             raise InputError("Label 0 is the background: choose another label.")
+
+    @classmethod
+    def preset(cls, name: str, **changes: object) -> Settings:
+        """The settings of a preset ("study"), with some of them changed. Raises InputError if there is no such preset."""
+        if name not in PRESETS:
+            raise InputError(f"Unknown preset '{name}': choose one of {', '.join(PRESETS)}.")
+        return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict:
         """The settings as plain JSON types."""

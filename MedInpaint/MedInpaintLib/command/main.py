@@ -19,7 +19,7 @@ from ..errors import Cancelled, InputError
 from .console import Console
 from .evaluate import benchmark_options, downstream_options, run_benchmark, run_downstream, run_evaluate
 from .run import list_models, run_demo, run_inpaint, run_options
-from .train import prepare_options, run_prepare, train_gan, train_vae, training_options
+from .train import linear_options, prepare_options, run_prepare, train_gan, train_linear, train_vae, training_options
 
 DONE, WRONG_INPUT, CANCELLED = 0, 2, 130
 END_SIGNALS = signal.SIGINT, signal.SIGTERM
@@ -107,6 +107,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="Train a model.", description="Train a model.", allow_abbrev=False)
     steps = train.add_subparsers(metavar="STEP", required=True)
     prepare_options(command("prepare", "Align and slice brain-extracted scans.", run_prepare, steps))
+    linear_options(command("linear", "Write the linear model, which needs no training.", train_linear, steps))
     vae = command("vae", "Train a variational autoencoder.", train_vae, steps)
     training_options(vae)
     vae.add_argument("--kl-weight", metavar="X", type=float, help="weight of the Kullback-Leibler term")

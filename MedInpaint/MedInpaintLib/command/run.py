@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
-from ..settings import BLENDINGS, DEVICES, Settings
+from ..settings import BLENDINGS, DEVICES, PRESETS, Settings
 from .console import MODES, Console
 
 
@@ -17,6 +17,11 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="T1w brain scan: NIfTI, NRRD, MHA or a DICOM folder")
     parser.add_argument("mask", metavar="MASK", type=Path, help="lesion mask, on any grid in the same space")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="the filled scan: .nii, .nii.gz, .nrrd or .mha")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="settings to begin with; study: slice by slice with vae3, Poisson blending, nothing else (Yeh et al. 2017)",
+    )
     parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"a model (default: {default.model})")
     parser.add_argument("--device", choices=DEVICES, help=f"where to compute (default: {default.device})")
     parser.add_argument("--label", metavar="N", type=int, help="the mask's label to fill (default: all)")
@@ -30,7 +35,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--iterations", metavar="N", type=int, help=f"maximum number of steps (default: {default.iterations})"
     )
     parser.add_argument(
-        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1 for a VAE, 2 for a GAN)"
+        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 2 for a GAN, else 1)"
     )
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
     weighting.add_argument(
@@ -54,6 +59,12 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     blending.add_argument(
         "--no-blending", dest="blending", action="store_const", const="none", help="paste the generated slices"
+    )
+    parser.add_argument(
+        "--slicewise",
+        action="store_const",
+        const=True,
+        help="search each slice alone, without deformation, gain and offset",
     )
     parser.add_argument(
         "--no-residual",
@@ -81,7 +92,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 def run_inpaint(args: argparse.Namespace, console: Console) -> None:
     """Fill the lesion of the scan and write the results."""
     options = {field.name: getattr(args, field.name) for field in fields(Settings)}
-    settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = Settings.preset(args.preset, **given) if args.preset else Settings(**given)
     from .outputs import Outputs, run_files
 
     outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
@@ -116,7 +128,7 @@ def list_models(args: argparse.Namespace, console: Console) -> None:
             (
                 model.name,
                 card["kind"],
-                card["kernel"],
+                card["kernel"] or "",
                 card["latent"],
                 f"{(model.folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
                 card["epochs"],

@@ -1,4 +1,4 @@
-"""The commands `medinpaint train prepare`, `train vae` and `train gan`."""
+"""The commands `medinpaint train prepare`, `train linear`, `train vae` and `train gan`."""
 
 from __future__ import annotations
 
@@ -45,10 +45,15 @@ def run_prepare(args: argparse.Namespace, console: Console) -> None:
     prepare(train, tune, args.output, source, args.workers)
 
 
-def training_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `medinpaint train vae` and `train gan` share."""
+def linear_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `medinpaint train linear`."""
     parser.add_argument("--data", metavar="FILE.npz", type=Path, required=True, help="the slices from `train prepare`")
     parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="the model's folder")
+
+
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `medinpaint train vae` and `train gan` share."""
+    linear_options(parser)
     parser.add_argument("--kernel", type=int, choices=(3, 7), help="side of the convolution kernels")
     parser.add_argument("--epochs", metavar="N", type=int, help="passes over the slices")
     parser.add_argument("--batch", metavar="N", type=int, help="slices in each step")
@@ -56,6 +61,13 @@ def training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=int, help="seed of the random numbers")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+
+
+def train_linear(args: argparse.Namespace, console: Console) -> None:
+    """Write the linear model's folder."""
+    from ..training.linear import train_linear
+
+    train_linear(args.data, args.output)
 
 
 def train_vae(args: argparse.Namespace, console: Console) -> None:

@@ -26,11 +26,11 @@ from ..space.template import Template
 if TYPE_CHECKING:
     import torch
 
-    from .gan import GAN
-    from .vae import VAE
+    from .latent_model import LatentModel
 
 CARD, WEIGHTS = "card.json", "weights.pt"
-BRAINS = "brains.npz"  # the mean and the differences of the linear path
+FORMAT = 2  # of a model's folder; the models of format 1 had no networks behind z
+BRAINS = "brains.npz"  # their mean and their differences
 TEMPLATE = "template.nii.gz"
 SHARED = BRAINS, TEMPLATE  # the shipped models use one copy of these, beside their folders
 SAMPLES = "samples.png"  # slices drawn from the prior, a row per brain
@@ -38,7 +38,7 @@ TEMPLATE_LEVELS = 200  # grey levels of model intensity 1 in the template's file
 # Larger files are refused unread. The shipped models need a quarter of these limits at most.
 LARGEST_CARD = 2**20  # bytes
 LARGEST_FILE, LARGEST_CONTENT = 2**30, 2**31  # bytes, packed and unpacked
-LARGEST_SIDE, LARGEST_LATENT = 512, 4096  # voxels along an axis of the grid; numbers per latent
+LARGEST_SIDE, LARGEST_COUNT = 512, 2048  # voxels along an axis of the grid; brains
 PIECE = 2**20  # bytes unpacked at a time
 
 
@@ -64,7 +64,7 @@ class Model:
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
         return Template(image, sitk.Cast(stored > 0, sitk.sitkUInt8))
 
-    def network(self, device: torch.device) -> VAE | GAN:
+    def network(self, device: torch.device) -> LatentModel:
         """The trained network in evaluation mode, on this device.
 
         Raises InputError if the weights are missing, were altered or do not fit the card, or if torch and numpy do not
@@ -72,18 +72,13 @@ class Model:
         """
         import torch
 
-        from .gan import GAN
-        from .vae import VAE
-
-        kinds: dict[str, type[VAE] | type[GAN]] = {"vae": VAE, "gan": GAN}
         _check_numpy_bridge()
-        content, brains = self._read(WEIGHTS), self._read(BRAINS)
+        content, stored = self._read(BRAINS), self._read(WEIGHTS)
         try:
-            mean, differences = _parse_brains(brains, self.card["latent"])
-            _check_archive(content)
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            kind = kinds[self.card["kind"]]
-            network = kind(torch.from_numpy(mean), torch.from_numpy(differences), self.card["kernel"])
+            mean, differences = _parse_brains(content)
+            _check_archive(stored)
+            state = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+            network = _new_network(self.card, torch.from_numpy(mean), torch.from_numpy(differences))
             network.load_state_dict(state)
         except Exception as error:  # torch raises many kinds of error; all mean the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
@@ -123,22 +118,25 @@ def read_model(folder: Path) -> Model:
             card[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"The card of model '{folder.name}' cannot be read: install the model again.") from error
+    if card.get("format") != FORMAT:
+        raise InputError(f"Model '{folder.name}' was made by another version of MedInpaint: train it again.")
     return Model(folder, card)
 
 
-def save_model(folder: Path, network: VAE | GAN, template: Template, card: dict) -> Model:
+def save_model(folder: Path, network: LatentModel, template: Template, card: dict) -> Model:
     """Write all files of a model into its folder. The weights are stored in half precision."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     torch.save({n: t.half().contiguous() if t.is_floating_point() else t for n, t in state.items()}, folder / WEIGHTS)
-    linear = {name: getattr(network.decoder.linear, name).numpy(force=True) for name in ("mean", "differences")}
-    np.savez_compressed(folder / BRAINS, **linear)
+    brains = {name: getattr(network.brains, name).numpy(force=True) for name in ("mean", "differences")}
+    np.savez_compressed(folder / BRAINS, **brains)
     levels = sitk.Round(sitk.Clamp(template.image * TEMPLATE_LEVELS, sitk.sitkFloat32, 1, 255))
     sitk.WriteImage(sitk.Cast(levels, sitk.sitkUInt8) * template.brain, str(folder / TEMPLATE), useCompression=True)
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, *SHARED)}
-    (folder / CARD).write_text(json.dumps({**card, "sha256": hashes}, indent=2) + "\n", encoding="utf-8")
+    card = {"format": FORMAT, **card, "sha256": hashes}
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return read_model(folder)
 
 
@@ -171,17 +169,30 @@ def _check_archive(content: bytes) -> None:
             raise ValueError("too large, unpacked")
 
 
-def _parse_brains(content: bytes, latent: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the differences of a linear path with this many latents. Raises an error if they do not fit it."""
+def _new_network(card: dict, mean: torch.Tensor, differences: torch.Tensor) -> LatentModel:
+    """A network of the card's kind. Raises an error if there is no such kind or kernel."""
+    from .gan import GAN
+    from .linear import Brains, Linear
+    from .vae import VAE
+
+    brains = Brains(mean, differences)
+    if card["kind"] == "linear":
+        return Linear(brains)
+    return {"vae": VAE, "gan": GAN}[card["kind"]](brains, card["kernel"])
+
+
+def _parse_brains(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the differences of the brains. Raises an error if they do not fit each other or are too large."""
     _check_archive(content)
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         mean, differences = file["mean"], file["differences"]
     heights, height, width = mean.shape
-    if (mean.dtype, differences.dtype) != (np.uint8, np.int8) or not 0 < latent <= LARGEST_LATENT:
-        raise ValueError("not the types or the size of a linear path")
-    grid_fits = min(mean.shape) >= 1 and max(mean.shape) <= LARGEST_SIDE
-    if not grid_fits or differences.shape != (heights, latent / 2, height, width):
-        raise ValueError("not the shapes of a linear path")
+    if (mean.dtype, differences.dtype) != (np.uint8, np.int8):
+        raise ValueError("not the types of brains")
+    if not 1 <= min(mean.shape) <= max(mean.shape) <= LARGEST_SIDE or not 1 <= differences.shape[1] <= LARGEST_COUNT:
+        raise ValueError("too small or too large")
+    if differences.shape != (heights, differences.shape[1], height, width):
+        raise ValueError("mean and differences do not fit each other")
     return mean, differences
 
 

@@ -2,52 +2,61 @@
 
 from __future__ import annotations
 
-import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .decoder import Decoder
-from .layers import CHANNELS, Block, height_features
+from .generator import CHANNELS, HEIGHT_FEATURES, Block, Generator, height_features
+from .latent_model import LatentModel
+from .linear import Brains, combine
 
+LATENT = 100
 FEATURES = 32  # channels between the deepest convolutions and the latent
 
 
-class VAE(nn.Module):
+class VAE(LatentModel):
     """A variational autoencoder of axial slices (Kingma & Welling 2014). Its encoder sees a slice with a hole.
 
+    G(z, height) = mean + sum_k (A z)_k S_k + generator(z, height). The second term is a linear skip; its matrix A
+    starts at the principal axes of the brains and is trained. The third term is the same network as the GAN's.
+
     Args:
-        mean, differences: of the training brains, as for the linear path; h and w are multiples of 16.
+        brains: the training brains; h and w are multiples of 16.
         kernel: side of the convolution kernels, 3 or 7.
     """
 
-    prior_weight = 0.3  # lambda, if Settings gives none
+    prior_weight = 0.3
     restarts = 1
-    latent_bound = math.inf  # of every |u| in the search
-    prior_batch = None  # slices per step of the search whose prior is computed: all
+    latent = LATENT
 
-    def __init__(self, mean: Tensor, differences: Tensor, kernel: int):
+    def __init__(self, brains: Brains, kernel: int):
         super().__init__()
-        self.decoder = Decoder(mean, differences, kernel)
-        _, height, width = mean.shape
-        self.encoder = Encoder((height, width), self.decoder.linear.latent, kernel)
+        self.brains = brains
+        self.skip = nn.Linear(LATENT, brains.count, bias=False)
+        self.generator = Generator(brains.size, LATENT, kernel)
+        self.encoder = Encoder(brains.size, LATENT, kernel)
+
+    def at_height(self, height: Tensor) -> tuple[Tensor, ...]:
+        """The mean, the height's features and the differences."""
+        return self.brains.mean_at(height), height_features(height), self.brains.differences_at(height)
+
+    def decode(self, z: Tensor, *at_height: Tensor) -> Tensor:
+        """The mean, plus the linear skip, plus the convolutions."""
+        mean, features, differences = at_height
+        return mean + combine(self.skip(z), differences) + self.generator(z, mean, features)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
-        """Latents (m, n, latent) to start from: first the encoder's mean, then samples around it.
-
-        Args:
-            image: (n, 1, h, w), slices.
-            unknown: (n, 1, h, w), 1 where a slice is not known.
-            height: (n,), relative.
-            noise: (m, n, latent), standard normal.
-        """
+        """First the encoder's mean, then samples around it."""
         mean, log_variance = self.encoder(image, unknown, height)
         return torch.cat([mean[None], mean + (0.5 * log_variance).exp() * noise[1:]])
 
-    def prior_loss(self, u: Tensor, z: Tensor, height: Tensor) -> Tensor:
-        """||u||^2 of each slice, (n,), from u (n, latent), the independent standard normal variables behind z."""
-        return (u**2).sum(1)
+    def initialise_skip(self) -> None:
+        """Let the skip begin at the principal components: z_1 weighs the first one. Latents beyond them begin at 0."""
+        axes = self.brains.principal_axes()[:, :LATENT]
+        with torch.no_grad():
+            self.skip.weight.zero_()[:, : axes.shape[1]] = axes
 
 
 class Encoder(nn.Module):
@@ -55,10 +64,10 @@ class Encoder(nn.Module):
 
     def __init__(self, size: tuple[int, int], latent: int, kernel: int):
         super().__init__()
-        c1, c2, c3, c4 = CHANNELS[kernel]
-        deeper = (Block(inputs, outputs, kernel, 2) for inputs, outputs in ((c1, c2), (c2, c3), (c3, c4)))
-        self.blocks = nn.ModuleList([Block(8, c1, kernel), *deeper])
-        self.squeeze = nn.Conv2d(c4, FEATURES, 1)
+        widths = CHANNELS[kernel]
+        deeper = (Block(inputs, outputs, kernel, HEIGHT_FEATURES, 2) for inputs, outputs in pairwise(widths))
+        self.blocks = nn.ModuleList([Block(8, widths[0], kernel, HEIGHT_FEATURES), *deeper])
+        self.squeeze = nn.Conv2d(widths[-1], FEATURES, 1)
         self.out = nn.Linear(FEATURES * (size[0] // 16) * (size[1] // 16), 2 * latent)
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)

@@ -12,7 +12,7 @@ import scipy
 import SimpleITK as sitk
 
 from .. import __version__
-from ..models.folder import WEIGHTS, Model
+from ..models.folder import Model
 from ..settings import Settings
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box, ring
@@ -115,7 +115,7 @@ def run_report(
         "model": {
             "name": model.name,
             "kind": model.card["kind"],
-            "sha256": model.card["sha256"][WEIGHTS],
+            "sha256": model.card["sha256"],
         },
         "settings": settings.to_dict(),
         "versions": _versions(),

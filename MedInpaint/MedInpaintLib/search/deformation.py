@@ -46,6 +46,11 @@ class Deformation:
         along_z = torch.einsum("mdkij,zk->mzdij", knots, z)
         return torch.einsum("mzdij,yi,xj->mzyxd", along_z, y, x).flatten(0, 1)
 
+    def displacement_at(self, knots: Tensor, index: Tensor) -> Tensor:
+        """The displacement of one slice of each stack, (m, h, w, 2), for knots (m, 2, kz, ky, kx) and indices (m,)."""
+        z, y, x = self._bases
+        return torch.einsum("mdkij,mk,yi,xj->myxd", knots, z[index], y, x)
+
     def warp(self, slices: Tensor, displacement: Tensor) -> Tensor:
         """Slices (n, 1, h, w): each pixel has the value at its place plus its displacement (n, h, w, 2), bilinearly."""
         return _interpolate(slices, self._identity + displacement * self._unit)

@@ -7,6 +7,7 @@ import gc
 import torch
 
 from ..errors import InputError
+from ..models.latent_model import LatentModel
 
 
 def choose_device(name: str) -> torch.device:
@@ -19,9 +20,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def algebra_device(network: torch.nn.Module) -> torch.device:
+def algebra_device(network: LatentModel) -> torch.device:
     """The device for linear systems: that of the network if it is CUDA, else the CPU, as MPS lacks some solvers."""
-    device = next(network.parameters()).device
+    device = network.brains.mean.device
     return device if device.type == "cuda" else torch.device("cpu")
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.gan import GAN
-from ..models.vae import VAE
+from ..models.latent_model import LatentModel
 from ..settings import Settings
 from ..space.slices import Slices
 from .adam import Adam
@@ -39,7 +38,7 @@ class Generated:
     """The result of the search.
 
     Attributes:
-        slices: float32 (n, h, w), gain * G(z) + offset, refined and deformed, in model intensities.
+        slices: float32 (n, h, w), gain * G(z) + offset, deformed, in model intensities.
         losses: float (n,), the final loss of each slice.
         gain, offset: they map G(z) to the scan's intensities, the same for all slices.
         iterations: number of Adam steps.
@@ -53,7 +52,7 @@ class Generated:
 
 
 def search(
-    network: VAE | GAN,
+    network: LatentModel,
     slices: Slices,
     count: int,
     settings: Settings,
@@ -62,7 +61,7 @@ def search(
 ) -> tuple[Generated, Components]:
     """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over the latent of each slice, and one g and o.
 
-    The prior is ||u||^2 for a VAE and log(1 - D(G(z))) for a GAN. The u of a GAN also has a bound.
+    The prior is ||u||^2, and log(1 - D(G(z))) for a GAN. The u of a GAN also has a bound.
 
     Neighbouring slices of a brain resemble each other, so under the prior z is a Gaussian process along the height. It
     is written as z = C u, where u is independent standard normal and C C^T is the correlation matrix of the slices. The
@@ -71,19 +70,17 @@ def search(
     G(z) may also deform a little: the search finds a smooth displacement together with z, because an affine alignment
     cannot match each ventricle and each gyrus. The displacement starts at zero, and its roughness is part of the prior.
 
-    The search uses the linear path of the decoder; only the final z is decoded with the refinement, because a step
-    through the refinement costs ten times more. The discriminator needs the refinement, so it judges only a few slices
-    in each step, drawn at random.
+    With settings.slicewise the search is that of the paper alone: C is the identity, g is 1, o is 0, nothing deforms.
 
     Args:
         network: the model, on its device.
         slices: n model-space slices.
         count: number of slices of the whole model grid.
-        settings: iterations, restarts, prior_weight, window, weighting, prior and seed.
+        settings: iterations, restarts, prior_weight, window, weighting, prior, slicewise and seed.
         progress: called with the fraction done and a message; may raise Cancelled.
         chunk: slices that are decoded at once; bounds memory, and changes only the order of sums.
 
-    Returns the result, and the components of the generator at it.
+    Returns the result, and the components of the model's brains, deformed like the result.
     """
     descent = _Descent(network, slices, count, settings, chunk)
     earlier, step = 0.0, 0
@@ -107,9 +104,9 @@ def slice_coupling(heights: np.ndarray) -> Tensor:
 class _Descent:
     """The variables of the search, for m starts of n slices each, and Adam's steps on them."""
 
-    def __init__(self, network: VAE | GAN, slices: Slices, count: int, settings: Settings, chunk: int = CHUNK):
+    def __init__(self, network: LatentModel, slices: Slices, count: int, settings: Settings, chunk: int = CHUNK):
         self.chunk = chunk
-        self.network, self.device = network, next(network.parameters()).device
+        self.network, self.device = network, network.brains.mean.device
         self.random = torch.Generator().manual_seed(settings.seed)
         self.starts = network.restarts if settings.restarts is None else settings.restarts
         self.prior_weight = network.prior_weight if settings.prior_weight is None else settings.prior_weight
@@ -120,22 +117,19 @@ class _Descent:
             self._tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
         )
         self.height = self._tensor(slices.heights / (count - 1))
-        self.linear_path = network.decoder.linear.at_height(self.height)
-        self.coupling = slice_coupling(slices.heights).to(self.device)
+        self.at_height = network.at_height(self.height)
+        n = len(slices.heights)
+        self.coupling = (torch.eye(n) if settings.slicewise else slice_coupling(slices.heights)).to(self.device)
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
         *_, height, width = self.image.shape
         self.deformation = Deformation(slices.heights, (height, width), self.device)
         self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
-        self.adam = Adam(
-            [
-                (self.u, LEARNING_RATE),
-                (self.gain, 0.1 * LEARNING_RATE),
-                (self.offset, 0.1 * LEARNING_RATE),
-                (self.knots, KNOT_RATE),
-            ],
-            max(settings.iterations, 1),
-        )
+        variables = [(self.u, LEARNING_RATE)]
+        if not settings.slicewise:
+            rate = 0.1 * LEARNING_RATE
+            variables += [(self.gain, rate), (self.offset, rate), (self.knots, KNOT_RATE)]
+        self.adam = Adam(variables, max(settings.iterations, 1))
 
     def step(self) -> Tensor:
         """Take one step of Adam and return the loss before it."""
@@ -144,14 +138,12 @@ class _Descent:
         z, displacement = leaves = tuple(root.detach().requires_grad_() for root in roots)
         total = torch.zeros((), device=self.device)
         for part in self._chunks(0, len(roots[0])):
-            loss = self._context_loss(z, displacement, part).sum()
+            loss = self._loss(z, displacement, part)[0].sum()
             loss.backward()
             total += loss.detach()
-        prior = KNOT_WEIGHT * roughness(self.knots)
-        if self.prior_weight:
-            prior = prior + self._prior_loss(roots[0])
         # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
-        objective = prior
+        objective = KNOT_WEIGHT * roughness(self.knots)
+        rough = objective.detach()
         for root, leaf in zip(roots, leaves, strict=True):
             assert leaf.grad is not None
             objective = objective + (root * leaf.grad).sum()
@@ -159,24 +151,18 @@ class _Descent:
         self.adam.step()
         with torch.no_grad():
             self.u.clamp_(-self.network.latent_bound, self.network.latent_bound)
-        return total + prior.detach()
+        return total + rough
 
     @torch.no_grad()
     def best(self, iterations: int) -> tuple[Generated, Components]:
         """The result of the start with the lowest loss, after this number of steps."""
         n = len(self.height)
+        parts = self._chunks(0, self.starts * n)
         z, displacement = self._latents()
-        chunks = self._chunks(0, len(z))
-        losses = torch.cat([self._context_loss(z, displacement, part) for part in chunks])
-        if self.prior_weight:
-            heights = self.height.repeat(self.starts)
-            u = self.u.flatten(0, 1)
-            prior = [self.network.prior_loss(u[part], z[part], heights[part]) for part in chunks]
-            losses = losses + self.prior_weight * torch.cat(prior)
-        losses = losses.view(self.starts, n)
+        found = [self._loss(z, displacement, part) for part in parts]
+        losses = torch.cat([loss for loss, _ in found]).view(self.starts, n)
         best = int(losses.sum(1).argmin())
-        parts = self._chunks(best * n, (best + 1) * n)
-        slices = torch.cat([self._generate(z, displacement, part, refine=True) for part in parts])
+        slices = torch.cat([slices for _, slices in found]).unflatten(0, (self.starts, n))[best]
         best_displacement = displacement[best * n : (best + 1) * n]
         generated = Generated(
             slices[:, 0].cpu().numpy(),
@@ -190,7 +176,7 @@ class _Descent:
     @torch.no_grad()
     def _start(self, unknown: Tensor) -> Tensor:
         """The u (m, n, latent) where the network starts."""
-        shape = self.starts, len(self.height), self.network.decoder.linear.latent
+        shape = self.starts, len(self.height), self.network.latent
         noise = torch.randn(shape, generator=self.random).to(self.device)
         parts = [
             self.network.start(*part)
@@ -209,37 +195,24 @@ class _Descent:
         """z (m * n, latent), and the displacements in pixels (m * n, h, w, 2)."""
         return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
 
-    def _generate(self, z: Tensor, displacement: Tensor, part: slice, refine: bool = False) -> Tensor:
-        """Gain * G(z) + offset, deformed, of one chunk: (chunk, 1, h, w)."""
+    def _loss(self, z: Tensor, displacement: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """The loss (chunk,) of each slice of one chunk, and gain * G(z) + offset, deformed, (chunk, 1, h, w)."""
         indices = self._slice_indices(part)
-        slices = self.network.decoder.linear.combine(z[part], *(tensor[indices] for tensor in self.linear_path))
-        if refine:
-            slices = self.network.decoder.refine(slices, self.height[indices])
-        return self.gain * self.deformation.warp(slices, displacement[part]) + self.offset
+        decoded = self.network.decode(z[part], *(tensor[indices] for tensor in self.at_height))
+        slices = self.gain * self.deformation.warp(decoded, displacement[part]) + self.offset
+        loss = (self.weight[indices] * (slices - self.image[indices]).abs()).flatten(1).sum(1)
+        if self.prior_weight:
+            prior = self.network.prior_loss(self.u.flatten(0, 1)[part], decoded, self.height[indices])
+            loss = loss + self.prior_weight * prior
+        return loss, slices
 
     @torch.no_grad()
     def _components(self, displacement: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
         """See `Components`; the slice is deformed by its displacement of those of all slices, (n, h, w, 2)."""
         one = slice(index, index + 1)
-        components = self.network.decoder.linear.components(self.linear_path[1][one])
+        components = self.network.brains.components(self.height[one])
         mask = torch.as_tensor(pixels, device=self.device)
         return (self.gain * self.deformation.warp_pixels(components, displacement[one], mask))[0].T.cpu().numpy()
-
-    def _context_loss(self, z: Tensor, displacement: Tensor, part: slice) -> Tensor:
-        """The context loss of each slice of one chunk."""
-        indices = self._slice_indices(part)
-        difference = self._generate(z, displacement, part) - self.image[indices]
-        return (self.weight[indices] * difference.abs()).flatten(1).sum(1)
-
-    def _prior_loss(self, z: Tensor) -> Tensor:
-        """The weighted prior of all slices, estimated from the network's `prior_batch` of them."""
-        sample = torch.arange(len(z))
-        if self.network.prior_batch:
-            sample = torch.randperm(len(z), generator=self.random)[: self.network.prior_batch]
-        sample = sample.to(self.device)
-        heights = self.height[sample % len(self.height)]
-        losses = self.network.prior_loss(self.u.flatten(0, 1)[sample], z[sample], heights)
-        return self.prior_weight * losses.sum() * (len(z) / len(sample))
 
     def _chunks(self, begin: int, end: int) -> list[slice]:
         """Chunks of the slices of whole starts, from begin to end; a chunk never contains slices of two starts."""

@@ -71,7 +71,7 @@ class MedInpaintParameterNode:
     grow: Annotated[float, WithinRange(0, 10)] = 0.0
     outputVolume: vtkMRMLScalarVolumeNode
     result: vtkMRMLScalarVolumeNode
-    model: str = "vae3"
+    model: str = "linear"
     modelFolder: str = ""
     device: Device = Device.AUTO
     iterations: Annotated[int, WithinRange(0, 1000)] = 40
@@ -80,6 +80,7 @@ class MedInpaintParameterNode:
     window: Annotated[int, WithinRange(3, 31)] = 7
     weighting: bool = True
     prior: bool = True
+    slicewise: bool = False
     residual: bool = True
     blending: Blending = Blending.MATERN
     noise: bool = False

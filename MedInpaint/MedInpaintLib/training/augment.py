@@ -1,10 +1,42 @@
-"""Augmentation of a training batch: flips, small affine and elastic maps, intensity changes, random holes."""
+"""Augmentation of a training batch: other brains' shapes, flips, affine maps, intensity changes, random holes."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
+
+from ..search.deformation import Deformation
+
+SHARE = 0.4  # largest share of another brain's shape
+
+
+class Shapes:
+    """The shapes of the training brains: how each of them was deformed to the common shape.
+
+    Args:
+        knots: (subjects, 2, kz, ky, kx), see `Deformation`.
+        size: (heights, h, w) of the model grid.
+        device: a torch device.
+    """
+
+    def __init__(self, knots: np.ndarray, size: tuple[int, int, int], device: torch.device):
+        self.knots = torch.as_tensor(knots).float().to(device)
+        self.last = size[0] - 1
+        self.deformation = Deformation(np.arange(size[0]), size[1:], device)
+
+    def reshape(self, slices: Tensor, height: Tensor, generator: torch.Generator) -> Tensor:
+        """Slices (n, 1, h, w) at relative heights (n,), each with a part of the shape of a random brain.
+
+        The inverse of a deformation is taken as its negative, which holds for small ones.
+        """
+        n = len(slices)
+        share = (SHARE * (2 * torch.rand(n, generator=generator) - 1)).to(slices.device)
+        subject = torch.randint(len(self.knots), (n,), generator=generator).to(slices.device)
+        knots = self.knots[subject] * share[:, None, None, None, None]
+        displacement = self.deformation.displacement_at(knots, (height * self.last).round().long())
+        return self.deformation.warp(slices, displacement)
 
 
 def augment(slices: Tensor, generator: torch.Generator) -> Tensor:

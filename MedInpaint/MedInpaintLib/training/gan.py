@@ -11,24 +11,24 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..models.gan import GAN
+from ..models.linear import Brains
 from .augment import augment
 from .slices.data import SliceData
 from .trainer import Trainer, TrainingSettings
 
 DECAY = 0.998  # per step, of the running average of the generator
-GENERATOR_RATE = 0.1  # learning rate of the generator, as a multiple of the discriminator's
-LARGEST_LOSS = 1.2  # nats; above this loss of the discriminator, the generator does not learn. A random guess has 1.39
+GENERATOR_RATE = 0.5  # learning rate of the generator, as a multiple of the discriminator's
 
 
 @dataclass(frozen=True)
 class GANSettings(TrainingSettings):
     """How a GAN is trained."""
 
-    epochs: int = 8
+    learning_rate: float = 6e-4
 
 
 class GANTrainer(Trainer):
-    """A GAN in training. The linear path is fixed, as in the VAE; only the refinement learns.
+    """A GAN in training, end to end: generator and discriminator start from random weights.
 
     Real and generated slices have the same augmentation before the discriminator sees them. Otherwise it would
     memorise 48 brains (Zhao et al., Differentiable Augmentation, NeurIPS 2020).
@@ -39,10 +39,10 @@ class GANTrainer(Trainer):
 
     def __init__(self, data: SliceData, settings: GANSettings, device: torch.device):
         super().__init__(data, settings, device)
-        refinement, discriminator = self.network.decoder.refinement, self.network.discriminator
-        self.average = AveragedModel(refinement, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-        self.generator_optimiser = self.adam(refinement.parameters(), (0.5, 0.99), GENERATOR_RATE)
-        self.discriminator_optimiser = self.adam(discriminator.parameters(), (0.5, 0.99))
+        generator, discriminator = self.network.generator, self.network.discriminator
+        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)
+        self.generator_optimiser = self.adam(generator.parameters(), (0.0, 0.99), GENERATOR_RATE)
+        self.discriminator_optimiser = self.adam(discriminator.parameters(), (0.0, 0.99))
         self.parts = {
             "network": self.network,
             "average": self.average,
@@ -50,28 +50,26 @@ class GANTrainer(Trainer):
             "discriminator_optimiser": self.discriminator_optimiser,
         }
 
-    def new_network(self, mean: Tensor, differences: Tensor) -> GAN:
+    def new_network(self, brains: Brains) -> GAN:
         """The network before the training."""
-        return GAN(mean, differences, self.settings.kernel)
+        return GAN(brains, self.settings.kernel)
 
-    def step(self, slices: Tensor, height: Tensor, excluded: Tensor) -> dict[str, float]:
+    def step(self, slices: Tensor, height: Tensor, subject: Tensor) -> dict[str, float]:
         """One step of the discriminator, then one of the generator. Returns their cross-entropies, nats per slice."""
-        decoder = self.network.decoder
-        generated = decoder(self.draw(len(slices), decoder.linear.latent, normal=True), height)
+        generated = self.network.generate(self.draw(len(slices), self.network.latent, normal=True), height)
         real, fake = self._log_odds(slices, height), self._log_odds(generated.detach(), height)
         discriminator = nnf.softplus(-real).mean() + nnf.softplus(fake).mean()
         self._descend(self.discriminator_optimiser, discriminator)
 
         generator = nnf.softplus(-self._log_odds(generated, height)).mean()
-        if discriminator.item() < LARGEST_LOSS:
-            self._descend(self.generator_optimiser, generator)
-            self.average.update_parameters(decoder.refinement)
+        self._descend(self.generator_optimiser, generator)
+        self.average.update_parameters(self.network.generator)
         return {"generator": generator.item(), "discriminator": discriminator.item()}
 
     def final_network(self) -> GAN:
         """The network with the running average of its generator, which changes less from step to step."""
         network = copy.deepcopy(self.network)
-        network.decoder.refinement.load_state_dict(self.average.module.state_dict())
+        network.generator.load_state_dict(self.average.module.state_dict())
         return network
 
     def _log_odds(self, slices: Tensor, height: Tensor) -> Tensor:

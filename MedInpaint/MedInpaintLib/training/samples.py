@@ -9,21 +9,19 @@ import SimpleITK as sitk
 import torch
 
 from ..models.folder import SAMPLES
-from ..models.gan import GAN
-from ..models.vae import VAE
+from ..models.latent_model import LatentModel
 
 BRAINS = 4  # rows
 HEIGHTS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)  # columns
 WHITE = 1.0  # model intensity
 
 
-def save_samples(network: VAE | GAN, folder: Path) -> None:
+def save_samples(network: LatentModel, folder: Path) -> None:
     """Write the picture into the model's folder: one row for each z from N(0, 1), with slices from low to high."""
-    device = next(network.parameters()).device
-    latent = network.decoder.linear.latent
-    z = torch.randn((BRAINS, latent), generator=torch.Generator().manual_seed(0)).to(device)
+    device = network.brains.mean.device
+    z = torch.randn((BRAINS, network.latent), generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
-        rows = [network.decoder(one.expand(len(HEIGHTS), -1), torch.tensor(HEIGHTS, device=device)) for one in z]
+        rows = [network.generate(one.expand(len(HEIGHTS), -1), torch.tensor(HEIGHTS, device=device)) for one in z]
     slices = torch.stack(rows)[:, :, 0].cpu().numpy()  # the first row of pixels is the front of the head
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in slices], axis=0)
     grey = (255 * np.clip(grid / WHITE, 0, 1)).round().astype(np.uint8)

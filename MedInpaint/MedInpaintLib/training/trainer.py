@@ -1,4 +1,4 @@
-"""The common part of all trainings: slices, fixed linear path, epochs, checkpoint and model card."""
+"""The common part of all trainings: slices, epochs and checkpoint."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..errors import InputError
-from ..models.folder import Model, save_model
+from ..models.folder import Model
 from ..models.gan import GAN
+from ..models.linear import Brains
 from ..models.vae import VAE
 from ..search.device import choose_device
-from ..space.intensities import INTENSITY_RULE
 from ..volumes.write import replacing
-from .samples import save_samples
+from .augment import Shapes
+from .export import export
 from .slices.data import LEVELS, SliceData, load
-from .slices.shape import mean_and_differences, to_common_shape
-from .validation import validate
+from .slices.shape import mean_and_differences
 
 LEAST_BRAIN = 0.02  # share of a slice; slices with less brain are not used
 WARM_UP = 200  # steps over which the learning rate rises
@@ -43,7 +43,7 @@ class TrainingSettings:
     """
 
     kernel: int = 3
-    epochs: int = 6
+    epochs: int = 16
     batch: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
@@ -70,14 +70,15 @@ def train(
     checkpoint = output.with_name(output.name + ".checkpoint")
     if checkpoint.exists() and not resume:
         raise InputError(f"There is a checkpoint {checkpoint.name}: add --resume to continue from it, or delete it.")
+    output.parent.mkdir(parents=True, exist_ok=True)
     trainer = kind(data, settings, choose_device(device))
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    with tqdm(total=settings.epochs, initial=trainer.epoch, unit="epoch") as bar:
+    with tqdm(total=settings.epochs * trainer.steps, initial=trainer.epoch * trainer.steps, unit="step") as bar:
         while trainer.epoch < settings.epochs:
-            bar.set_postfix(trainer.run_epoch())
+            bar.set_description(f"epoch {trainer.epoch + 1} of {settings.epochs}")
+            bar.set_postfix(trainer.run_epoch(bar.update))
             trainer.save(checkpoint)
-            bar.update()
     return trainer.export(output, data)
 
 
@@ -92,28 +93,27 @@ class Trainer(ABC):
         self.settings, self.device = settings, device
         torch.manual_seed(settings.seed)
         self.spacing = data.template.image.GetSpacing()[0]
-        brains = to_common_shape(data.brains(tuning=False), device)
-        self.network = self.new_network(*mean_and_differences(brains))
-        self.excluded = brain_directions(len(brains))
+        brains = data.training.astype(np.float32) / LEVELS
+        self.network = self.new_network(Brains(*mean_and_differences(brains)))
         self.network.to(device, memory_format=torch.channels_last)
-        self.slices, self.heights, self.subjects = usable_slices((brains * LEVELS).round().astype(np.uint8))
+        self.slices, self.heights, self.subjects = usable_slices(data.training)
+        self.shapes = Shapes(data.shapes, data.training.shape[1:], device)
         self.edge = torch.as_tensor(data.template.edge, dtype=torch.float32, device=device)[:, None]
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.epoch, self.seconds, self.history = 0, 0.0, []
 
     @abstractmethod
-    def new_network(self, mean: Tensor, differences: Tensor) -> VAE | GAN:
-        """The network before the training, from the results of `mean_and_differences`."""
+    def new_network(self, brains: Brains) -> VAE | GAN:
+        """The network before the training."""
 
     @abstractmethod
-    def step(self, slices: Tensor, height: Tensor, excluded: Tensor) -> dict[str, float]:
+    def step(self, slices: Tensor, height: Tensor, subject: Tensor) -> dict[str, float]:
         """One step of the optimisers. Returns the losses by name.
 
         Args:
-            slices: (n, 1, h, w), model intensities, deformed to the common shape.
+            slices: (n, 1, h, w), model intensities: each a brain's appearance in a shape between brains.
             height: (n,), relative.
-            excluded: (n, latent, 2), the directions in z of the slice's brain and its mirror image. The slice must be
-                explained by the other brains.
+            subject: (n,), the index of the slice's brain.
         """
 
     @property
@@ -121,19 +121,22 @@ class Trainer(ABC):
         """Steps per epoch."""
         return len(self.slices) // self.settings.batch
 
-    def run_epoch(self, progress: Callable[[float], None] = lambda fraction: None) -> dict[str, float]:
-        """One pass over the slices. Returns the mean losses."""
+    def run_epoch(self, progress: Callable[[], object] = lambda: None) -> dict[str, float]:
+        """One pass over the slices; `progress` is called after each step. Returns the mean losses."""
         started, sums = time.perf_counter(), {}
-        order = self._order()
+        order = torch.randperm(len(self.slices), generator=self.generator)
         self.network.train()
         for step in range(self.steps):
             chosen = order[step * self.settings.batch : (step + 1) * self.settings.batch]
             slices = self.slices[chosen].to(self.device)[:, None].float() / LEVELS
-            excluded = self.excluded[self.subjects[chosen]].to(self.device)
+            height = self.heights[chosen].to(self.device)
             self._set_learning_rate(self.epoch * self.steps + step)
-            for name, loss in self.step(slices, self.heights[chosen].to(self.device), excluded).items():
+            losses = self.step(
+                self.shapes.reshape(slices, height, self.generator), height, self.subjects[chosen].to(self.device)
+            )
+            for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss
-            progress((step + 1) / self.steps)
+            progress()
         self.epoch += 1
         self.seconds += time.perf_counter() - started
         losses = {name: float(f"{total / self.steps:.4g}") for name, total in sums.items()}
@@ -183,39 +186,17 @@ class Trainer(ABC):
         return self.network
 
     def export(self, folder: Path, data: SliceData) -> Model:
-        """Write the model's folder, with samples from the prior and the validation on the tuning subjects."""
-        network = self.final_network()
-        network.load_state_dict({name: tensor.half().float() for name, tensor in network.state_dict().items()})
-        network.requires_grad_(False).eval()
-        started = time.perf_counter()
-        validation = validate(network, data)
-        training = data.names(tuning=False)
-        card = {
-            "kind": self.kind,
+        """Write the model's folder, with the losses and the settings of the training on its card."""
+        training = {
             "kernel": self.settings.kernel,
-            "latent": network.decoder.linear.latent,
-            "grid": {"size": data.template.image.GetSize(), "spacing_mm": data.template.image.GetSpacing()},
-            "intensity": INTENSITY_RULE,
-            "template": f"average of {len(training)} aligned training brains, left-right symmetric",
-            "data": data.source,
-            "training_subjects": training,
             "command": f"medinpaint train {self.kind} --kernel {self.settings.kernel}",
             "settings": asdict(self.settings),
             "epochs": self.epoch,
             "training_minutes": round(self.seconds / 60, 1),
             "device": self.device.type,
             "history": self.history,
-            "validation": {**validation, "seconds": round(time.perf_counter() - started, 1)},
         }
-        model = save_model(folder, network, data.template, card)
-        save_samples(network, model.folder)
-        return model
-
-    def _order(self) -> Tensor:
-        """A random order of the slices, in groups of four with the same height, because these share a linear basis."""
-        by_height = torch.argsort(self.heights + 1e-4 * torch.rand(len(self.heights), generator=self.generator))
-        groups = by_height[: len(by_height) // 4 * 4].view(-1, 4)
-        return groups[torch.randperm(len(groups), generator=self.generator)].flatten()
+        return export(self.final_network(), folder, data, {"kind": self.kind, **training})
 
     def _set_learning_rate(self, step: int) -> None:
         done = step / (self.settings.epochs * self.steps)
@@ -223,12 +204,6 @@ class Trainer(ABC):
         for part in self.parts.values():
             if isinstance(part, Adam):
                 part.param_groups[0]["lr"] = float(rate) * part.param_groups[0]["rate"]
-
-
-def brain_directions(brains: int) -> Tensor:
-    """The directions in z of each brain and of its mirror image, (brains, 2 * brains, 2)."""
-    unit = torch.eye(2 * brains)
-    return torch.stack([unit[:brains], unit[brains:]], dim=2)
 
 
 def usable_slices(brains: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..blending.poisson import poisson_blend
-from ..models.gan import GAN
-from ..models.vae import VAE
+from ..models.latent_model import LatentModel
 from ..pipeline import generate
 from ..report.measures import brain_range, psnr
 from ..settings import Settings
 from ..space.slices import Slices, searched_heights
-from .slices.data import SliceData
+from .slices.data import LEVELS, SliceData
 
 RADII = (5.0, 10.0, 20.0)  # mm
 CASES = 1  # holes per subject and radius
 
 
 def validate(
-    network: VAE | GAN, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None
+    network: LatentModel, data: SliceData, radii: Sequence[float] = RADII, settings: Settings | None = None
 ) -> dict:
     """Measure the fills of a network.
 
@@ -34,7 +33,7 @@ def validate(
     the number of holes per radius, and the names of the subjects.
     """
     spacing = data.template.image.GetSpacing()[0]
-    brains = data.brains(tuning=True)
+    brains = data.tuning.astype(np.float32) / LEVELS
     psnr_by_radius = {}
     for radius in radii:
         random = np.random.default_rng(1)
@@ -44,7 +43,7 @@ def validate(
             for _ in range(CASES)
         ]
         psnr_by_radius[f"{radius:g}"] = round(float(np.median(scores)), 2)
-    return {"psnr_by_radius": psnr_by_radius, "holes_each": len(brains) * CASES, "subjects": data.names(tuning=True)}
+    return {"psnr_by_radius": psnr_by_radius, "holes_each": len(brains) * CASES, "subjects": data.tuning_subjects}
 
 
 def model_space_slices(brain: np.ndarray, hole: np.ndarray) -> Slices:
@@ -67,7 +66,7 @@ def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) ->
     return ball(*max(centres, key=lambda centre: tissue[ball(*centre)].mean()))
 
 
-def _score(network: VAE | GAN, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
+def _score(network: LatentModel, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
     slices = model_space_slices(brain, hole)
     source = np.zeros_like(brain)
     source[slices.heights] = generate(network, slices, len(brain), settings, lambda *_: None).slices

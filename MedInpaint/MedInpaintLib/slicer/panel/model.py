@@ -60,9 +60,12 @@ def description(model: str) -> str:
 
     try:
         card = find_model(model).card
-        return _("{kind} with kernels of {kernel} pixels, trained on {count} scans of {data}.").format(
-            kind=card["kind"].upper(),
-            kernel=card["kernel"],
+        if card["kernel"] is None:
+            kind = _("Linear model (principal components)")
+        else:
+            kind = _("{kind} with kernels of {kernel} pixels").format(kind=card["kind"].upper(), kernel=card["kernel"])
+        return _("{kind}, trained on {count} scans of {data}.").format(
+            kind=kind,
             count=len(card["training_subjects"]),
             data=card["data"]["name"],
         )

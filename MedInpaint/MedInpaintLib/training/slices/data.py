@@ -1,4 +1,4 @@
-"""The slice file: model-space slices of all subjects, for training and evaluation."""
+"""The slice file: model-space slices of all subjects, for training."""
 
 from __future__ import annotations
 
@@ -23,26 +23,21 @@ class SliceData:
     """Model-space brains of training and tuning subjects.
 
     Attributes:
-        slices: uint8 (subjects, z, h, w); divide by LEVELS for model intensities.
-        subjects: names of the scans, in the order of the slices.
-        tuning: bool (subjects,), True for subjects that are never used in training.
+        training: uint8 (subjects, z, h, w), deformed to one shape; divide by LEVELS for model intensities.
+        shapes: float16 (subjects, 2, kz, ky, kx), the knots of these deformations, see `to_common_shape`.
+        tuning: uint8 (subjects, z, h, w), not deformed. These subjects are never used in training.
+        training_subjects, tuning_subjects: names of the scans.
         template: of the model space.
         source: name, licence and citation of the data.
     """
 
-    slices: np.ndarray
-    subjects: list[str]
+    training: np.ndarray
+    shapes: np.ndarray
     tuning: np.ndarray
+    training_subjects: list[str]
+    tuning_subjects: list[str]
     template: Template
     source: dict[str, str]
-
-    def brains(self, tuning: bool) -> np.ndarray:
-        """The training or the tuning subjects: float32 (subjects, z, h, w), model intensities."""
-        return self.slices[self.tuning == tuning].astype(np.float32) / LEVELS
-
-    def names(self, tuning: bool) -> list[str]:
-        """The names of the training or the tuning subjects."""
-        return [name for name, is_tuning in zip(self.subjects, self.tuning, strict=True) if is_tuning == tuning]
 
 
 def save(data: SliceData, path: Path) -> None:
@@ -51,13 +46,15 @@ def save(data: SliceData, path: Path) -> None:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
-            slices=data.slices,
+            training=data.training,
+            shapes=data.shapes,
             tuning=data.tuning,
             template=sitk.GetArrayViewFromImage(image),
             brain=sitk.GetArrayViewFromImage(data.template.brain),
             about=json.dumps(
                 {
-                    "subjects": data.subjects,
+                    "training_subjects": data.training_subjects,
+                    "tuning_subjects": data.tuning_subjects,
                     "source": data.source,
                     "spacing": image.GetSpacing(),
                     "origin": image.GetOrigin(),
@@ -75,6 +72,14 @@ def load(path: Path) -> SliceData:
             for image in images:
                 image.SetSpacing(about["spacing"])
                 image.SetOrigin(about["origin"])
-            return SliceData(file["slices"], about["subjects"], file["tuning"], Template(*images), about["source"])
+            return SliceData(
+                file["training"],
+                file["shapes"],
+                file["tuning"],
+                about["training_subjects"],
+                about["tuning_subjects"],
+                Template(*images),
+                about["source"],
+            )
     except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a slice file: make one with `medinpaint train prepare`.") from error

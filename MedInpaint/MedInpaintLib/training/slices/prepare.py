@@ -17,6 +17,7 @@ from ...space.slices import to_model_grid
 from ...space.template import Template
 from ...volumes.read import read_image
 from .data import LEVELS, SliceData, save
+from .shape import to_common_shape
 from .template import build_template
 
 MIN_QUALITY = 0.6  # of the alignment; scans with less are not saved
@@ -50,11 +51,18 @@ def prepare(
             report(f"{path.name}: alignment quality {quality:.2f}")
             results.append((brain, quality))
     kept = [i for i, (_, quality) in enumerate(results) if quality >= MIN_QUALITY]
+    brains = {i: results[i][0] for i in kept}
+    names = {i: paths[i].name.split(".")[0] for i in kept}
+    trained, tuned = ([i for i in kept if (i < len(train)) == training] for training in (True, False))
+    report(f"deforming {len(trained)} brains to one shape")
+    shaped, shapes = to_common_shape(np.stack([brains[i] for i in trained]).astype(np.float32) / LEVELS)
     save(
         SliceData(
-            np.stack([results[i][0] for i in kept]),
-            [paths[i].name.split(".")[0] for i in kept],
-            np.array([i >= len(train) for i in kept]),
+            (shaped * LEVELS).round().astype(np.uint8),
+            shapes,
+            np.stack([brains[i] for i in tuned]),
+            [names[i] for i in trained],
+            [names[i] for i in tuned],
             template,
             source,
         ),

@@ -6,6 +6,8 @@ deforms the generated slices back (active appearance models, Cootes, Edwards and
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,20 +20,28 @@ LEARNING_RATE = 0.3  # pixels
 LIKENESS = 60.0  # weight of the squared differences relative to the roughness of the deformation
 
 
-def to_common_shape(brains: np.ndarray, device: torch.device) -> np.ndarray:
+def to_common_shape(
+    brains: np.ndarray, report: Callable[[int], None] = lambda done: None
+) -> tuple[np.ndarray, np.ndarray]:
     """Deform brains onto their left-right symmetric mean.
 
     Args:
         brains: float32 (subjects, z, h, w), model intensities.
-        device: for the computation.
+        report: called with the number of brains that are done.
 
-    Returns float32 (subjects, z, h, w).
+    Returns the deformed brains, float32 (subjects, z, h, w), and the knots of the deformations, float16 (subjects, 2,
+    kz, ky, kx): see `Deformation`.
     """
     mean = brains.mean(axis=0)
-    mean = torch.as_tensor(0.5 * (mean + mean[..., ::-1])).to(device)
-    deformation = Deformation(np.arange(len(mean)), tuple(mean.shape[1:]), device)
-    shaped = [_deform_to_mean(torch.as_tensor(brain).to(device), mean, deformation) for brain in brains]
-    return torch.stack(shaped).cpu().numpy()
+    mean = torch.as_tensor(0.5 * (mean + mean[..., ::-1]))
+    deformation = Deformation(np.arange(len(mean)), tuple(mean.shape[1:]), mean.device)
+    shaped, shapes = [], []
+    for brain in brains:
+        deformed, knots = _deform_to_mean(torch.as_tensor(brain), mean, deformation)
+        shaped.append(deformed.numpy())
+        shapes.append(knots.half().numpy())
+        report(len(shaped))
+    return np.stack(shaped), np.stack(shapes)
 
 
 def mean_and_differences(brains: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -47,8 +57,8 @@ def mean_and_differences(brains: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean), torch.from_numpy(np.ascontiguousarray(differences.swapaxes(0, 1)))
 
 
-def _deform_to_mean(brain: Tensor, mean: Tensor, deformation: Deformation) -> Tensor:
-    """One brain (z, h, w), deformed so that its difference from the mean is smallest."""
+def _deform_to_mean(brain: Tensor, mean: Tensor, deformation: Deformation) -> tuple[Tensor, Tensor]:
+    """One brain (z, h, w), deformed so that its difference from the mean is smallest, and the knots of this."""
     knots = torch.zeros((1, *deformation.knots), device=mean.device, requires_grad=True)
     optimiser = torch.optim.Adam([knots], lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
@@ -62,4 +72,4 @@ def _deform_to_mean(brain: Tensor, mean: Tensor, deformation: Deformation) -> Te
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        return deformed()
+        return deformed(), knots[0].detach()
