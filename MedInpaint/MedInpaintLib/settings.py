@@ -75,7 +75,7 @@ class Settings:
 
     @classmethod
     def preset(cls, name: str, **changes: object) -> Settings:
-        """The settings of a preset ("study"), with some of them changed. Raises InputError if there is no such preset."""
+        """The settings of a preset ("study"), with some changed. Raises InputError if there is no such preset."""
         if name not in PRESETS:
             raise InputError(f"Unknown preset '{name}': choose one of {', '.join(PRESETS)}.")
         return cls(**{**PRESETS[name], **changes})

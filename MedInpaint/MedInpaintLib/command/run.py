@@ -20,7 +20,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         choices=list(PRESETS),
-        help="settings to begin with; study: slice by slice with vae3, Poisson blending, nothing else (Yeh et al. 2017)",
+        help="settings to begin with; study: slice by slice, Poisson blending, nothing else (Yeh et al. 2017)",
     )
     parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"a model (default: {default.model})")
     parser.add_argument("--device", choices=DEVICES, help=f"where to compute (default: {default.device})")

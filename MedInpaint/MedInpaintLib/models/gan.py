@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .generator import CHANNELS, HEIGHT_FEATURES, LEAK, Generator, height_features
 from .latent_model import LatentModel
@@ -58,18 +57,19 @@ class GAN(LatentModel):
 class Discriminator(nn.Module):
     """D(slice, height) of a DCGAN (Radford et al. 2016): the mean score of overlapping parts of the slice.
 
-    The height enters as a projection (Miyato & Koyama 2018). Spectral normalisation bounds the slope of each layer (Miyato
-    et al., ICLR 2018), so that the training is stable with few brains.
+    The height enters as a projection (Miyato & Koyama 2018).
     """
 
     def __init__(self, kernel: int):
         super().__init__()
         channels = (4, *CHANNELS[kernel])
         self.convs = nn.ModuleList(
-            spectral_norm(nn.Conv2d(inputs, outputs, kernel, 1 if inputs == 4 else 2, kernel // 2))
+            nn.Conv2d(inputs, outputs, kernel, 1 if inputs == 4 else 2, kernel // 2)
             for inputs, outputs in pairwise(channels)
         )
-        self.out = spectral_norm(nn.Conv2d(channels[-1], 1, 1))
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, LEAK)
+        self.out = nn.Conv2d(channels[-1], 1, 1)
         self.projection = nn.Linear(HEIGHT_FEATURES, channels[-1])
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)

@@ -48,7 +48,7 @@ class Generator(nn.Module):
         x = self.first(self.project(condition))
         for block in self.blocks:
             x = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, nnf.adaptive_avg_pool2d(mean, x.shape[2:])], dim=1), condition)
+            x = block(torch.cat([x, nnf.adaptive_avg_pool2d(mean, (x.shape[2], x.shape[3]))], dim=1), condition)
         return self.out(torch.cat([nnf.pixel_shuffle(x, 2), mean], dim=1))
 
 

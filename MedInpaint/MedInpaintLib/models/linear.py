@@ -40,7 +40,7 @@ class Brains(nn.Module):
     @property
     def size(self) -> tuple[int, int]:
         """(h, w) of a slice."""
-        return tuple(self.mean.shape[1:])
+        return self.mean.shape[1], self.mean.shape[2]
 
     def mean_at(self, height: Tensor) -> Tensor:
         """The mean (n, 1, h, w) at relative heights (n,), 0 to 1. The nearest slice is used."""

@@ -18,13 +18,14 @@ from .trainer import Trainer, TrainingSettings
 
 DECAY = 0.998  # per step, of the running average of the generator
 GENERATOR_RATE = 0.5  # learning rate of the generator, as a multiple of the discriminator's
+SMOOTH_EVERY, SMOOTH_WEIGHT = 8, 0.05  # mean number of steps between two penalties of the discriminator's slope
 
 
 @dataclass(frozen=True)
 class GANSettings(TrainingSettings):
     """How a GAN is trained."""
 
-    learning_rate: float = 6e-4
+    epochs: int = 12
 
 
 class GANTrainer(Trainer):
@@ -59,7 +60,8 @@ class GANTrainer(Trainer):
         generated = self.network.generate(self.draw(len(slices), self.network.latent, normal=True), height)
         real, fake = self._log_odds(slices, height), self._log_odds(generated.detach(), height)
         discriminator = nnf.softplus(-real).mean() + nnf.softplus(fake).mean()
-        self._descend(self.discriminator_optimiser, discriminator)
+        smooth = self._slope(slices, height) if self.draw(1).item() < 1 / SMOOTH_EVERY else 0.0
+        self._descend(self.discriminator_optimiser, discriminator + SMOOTH_EVERY * smooth)
 
         generator = nnf.softplus(-self._log_odds(generated, height)).mean()
         self._descend(self.generator_optimiser, generator)
@@ -75,6 +77,12 @@ class GANTrainer(Trainer):
     def _log_odds(self, slices: Tensor, height: Tensor) -> Tensor:
         """The discriminator's log odds (n,) that augmented slices are real."""
         return self.network.discriminator(augment(slices, self.generator), height)
+
+    def _slope(self, slices: Tensor, height: Tensor) -> Tensor:
+        """The penalty R1 (Mescheder et al., ICML 2018): the squared slope of the discriminator at real slices."""
+        real = augment(slices, self.generator).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.network.discriminator(real, height).sum(), real, create_graph=True)
+        return SMOOTH_WEIGHT * slope.square().flatten(1).sum(1).mean()
 
     def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)
