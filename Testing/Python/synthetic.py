@@ -3,6 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 import torch
+from MedInpaintLib.models.linear import Brains
 
 INTEGER_TYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 SCALAR_TYPES = [*INTEGER_TYPES, "float32", "float64"]
@@ -76,11 +77,11 @@ def as_mask(hole, dtype="uint8", **geometry):
     return volume(np.asarray(hole).astype(dtype), **geometry)
 
 
-def linear_path_of(heights, brains, size, seed=0):
-    """A random mean, left-right symmetric, and random differences: the parameters of a linear path."""
+def brains_of(heights, brains, size, seed=0):
+    """Brains with a random mean, left-right symmetric, and random differences."""
     rng = np.random.default_rng(seed)
     mean = rng.integers(60, 140, (heights, *size), dtype=np.uint8)
     half = size[1] // 2
     mean[..., half:] = mean[..., :half][..., ::-1]
     differences = rng.integers(-9, 10, (heights, brains, *size), dtype=np.int8)
-    return torch.from_numpy(mean), torch.from_numpy(differences)
+    return Brains(torch.from_numpy(mean), torch.from_numpy(differences))

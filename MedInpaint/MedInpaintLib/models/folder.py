@@ -80,6 +80,8 @@ class Model:
             state = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
             network = _new_network(self.card, torch.from_numpy(mean), torch.from_numpy(differences))
             network.load_state_dict(state)
+            if network.latent != self.card["latent"]:
+                raise ValueError("another latent")
         except Exception as error:  # torch raises many kinds of error; all mean the same to the user
             raise InputError(f"The weights of model '{self.name}' do not fit its card: install it again.") from error
         network.requires_grad_(False).eval()

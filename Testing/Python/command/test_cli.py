@@ -205,7 +205,7 @@ def test_a_figure_without_matplotlib_is_refused_before_the_run(folder, capfd, mo
 )
 def test_a_broken_model_is_refused(folder, tmp_path_factory, capfd, name, damage):
     model = tmp_path_factory.mktemp("models") / "mine"
-    shutil.copytree(models_folder() / "vae3", model)
+    shutil.copytree(models_folder() / "linear", model)
     shutil.copy(models_folder() / "template.nii.gz", model)
     content = (model / name).read_bytes()
     (model / name).unlink()

@@ -61,7 +61,7 @@ AT_LOAD = {  # library: the rooms and files that may import it when they are loa
         "training",
         "blending/residual.py",
         "evaluation/fills/reference.py",
-        *(f"models/{name}.py" for name in ("decoder", "gan", "layers", "linear", "vae")),
+        *(f"models/{name}.py" for name in ("gan", "generator", "latent_model", "linear", "vae")),
     },
     "matplotlib": set(),
     "skimage": set(),

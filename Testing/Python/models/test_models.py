@@ -15,13 +15,14 @@ import torch
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.models import folder
 from MedInpaintLib.models.gan import GAN
+from MedInpaintLib.models.linear import Linear
 from MedInpaintLib.models.registry import find_model, shipped_models
 from MedInpaintLib.models.vae import VAE
 from MedInpaintLib.space.template import Template
-from synthetic import linear_path_of, volume
+from synthetic import brains_of, volume
 
 SLICE = (48, 32)
-CARD = {"kind": "vae", "kernel": 3, "latent": 6, "data": {"licence": "CC0"}}
+CARD = {"kind": "vae", "kernel": 3, "latent": 100, "data": {"licence": "CC0"}}
 TEMPLATE = "template.nii.gz"
 
 
@@ -45,20 +46,26 @@ def small_template():
     return Template(volume(image, **geometry), volume(brain, **geometry))
 
 
-@pytest.fixture(params=[VAE, GAN], ids=["vae", "gan"])
-def network(request):
-    torch.manual_seed(0)
-    return request.param(*linear_path_of(6, 3, SLICE), 3)
+@pytest.fixture(params=["vae", "gan", "linear"])
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def model(tmp_path, network):
-    kind = "vae" if isinstance(network, VAE) else "gan"
-    return folder.save_model(tmp_path / "mine", network, small_template(), {**CARD, "kind": kind})
+def network(kind):
+    torch.manual_seed(0)
+    brains = brains_of(6, 3, SLICE)
+    return Linear(brains) if kind == "linear" else {"vae": VAE, "gan": GAN}[kind](brains, 3)
+
+
+@pytest.fixture
+def model(tmp_path, network, kind):
+    card = {**CARD, "kind": kind, "latent": network.latent}
+    return folder.save_model(tmp_path / "mine", network, small_template(), card)
 
 
 # For tests of facts that do not depend on the kind of network.
-any_kind = pytest.mark.parametrize("network", [VAE], indirect=True, ids=["any"])
+any_kind = pytest.mark.parametrize("kind", ["vae"], indirect=True, ids=["any"])
 
 
 def network_of(model):
@@ -108,9 +115,10 @@ def test_saved_weights_come_back_exactly_in_half_precision_and_the_brains_as_the
         saved = state[name]
         assert torch.equal(tensor, saved.half().float() if saved.is_floating_point() else saved), name
     for name in ("mean", "differences"):
-        assert torch.equal(getattr(loaded.decoder.linear, name), getattr(network.decoder.linear, name))
+        assert torch.equal(getattr(loaded.brains, name), getattr(network.brains, name))
     assert found.name == "mine"
-    assert {**found.card, "kind": "vae"} == {**CARD, "sha256": found.card["sha256"]}
+    assert found.card["format"] == folder.FORMAT
+    assert found.card["data"] == CARD["data"]
 
 
 @any_kind
@@ -183,7 +191,7 @@ def test_a_file_without_a_hash_in_the_card_is_refused(model, name):
         json.dumps({**CARD, "sha256": {"/etc/passwd": "abc"}}).encode(),
         b'{"sha256": ' + b"[" * 500_000,  # more than a parser's stack holds
         b'{"sha256": ' * 80_000,
-        json.dumps(CARD).encode().replace(b"6", b"6" * 400_000),
+        json.dumps(CARD).encode().replace(b"3", b"3" * 400_000),
         *(json.dumps({"sha256": {}, **{k: v for k, v in CARD.items() if k != key}}).encode() for key in list(CARD)[:3]),
     ],
 )
@@ -192,7 +200,15 @@ def test_a_card_that_is_no_card_is_refused(model, card):
     refused(lambda: find_model(str(model.folder)), "card", "mine")
 
 
-@pytest.mark.parametrize("change", [{"latent": 5}, {"kernel": 7}, {"latent": "4"}])
+@any_kind
+def test_a_model_of_an_older_version_is_refused_in_one_sentence(model):
+    old = {key: value for key, value in model.card.items() if key != "format"}
+    altered(model, "card.json", lambda content: json.dumps(old).encode())
+    refused(lambda: find_model(str(model.folder)), "mine", "another version", "train it again")
+
+
+@any_kind
+@pytest.mark.parametrize("change", [{"latent": 5}, {"kernel": 7}, {"latent": "4"}, {"kind": "gan"}, {"kind": "other"}])
 def test_weights_that_do_not_fit_their_card_are_refused(model, change):
     altered(model, "card.json", lambda content: json.dumps({**json.loads(content), **change}).encode())
     found = find_model(str(model.folder))
@@ -300,7 +316,6 @@ def test_weights_in_another_format_than_an_archive_are_refused(model, network):
 def test_brains_that_ask_for_a_huge_network_or_for_none_are_refused(model, mean, differences, kinds, monkeypatch):
     path = model.folder / "brains.npz"
     np.savez_compressed(path, mean=np.zeros(mean, kinds[0]), differences=np.zeros(differences, kinds[1]))
-    altered(model, "card.json", lambda card: json.dumps({**json.loads(card), "latent": 2 * differences[1]}).encode())
     found = replaced_with_right_hash(model, "brains.npz", path.read_bytes())
     for kind in ("vae.VAE", "gan.GAN"):
         monkeypatch.setattr(f"MedInpaintLib.models.{kind}", never)
@@ -366,7 +381,7 @@ def test_the_bounds_leave_room_for_models_four_times_as_large_as_those_shipped()
         assert 4 * (model.folder / "card.json").stat().st_size <= folder.LARGEST_CARD
         assert 4 * max(path.stat().st_size for path in (*model.folder.iterdir(), *shared)) <= folder.LARGEST_FILE
         assert 4 * max(model.card["grid"]["size"]) <= folder.LARGEST_SIDE
-        assert 4 * model.card["latent"] <= folder.LARGEST_LATENT
+        assert 4 * len(model.card["training_subjects"]) <= folder.LARGEST_COUNT
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 5000, "a\0b"], ids=["long name", "long path", "null"])
@@ -374,7 +389,7 @@ def test_an_impossible_file_name_is_no_model(name):
     refused(lambda: find_model(name), "There is no model")
 
 
-@pytest.mark.parametrize("name", ["no such model", "", "vae3/", "../Models/vae3"])
+@pytest.mark.parametrize("name", ["no such model", "", "linear/", "../Models/linear"])
 def test_for_an_unknown_model_the_message_lists_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shipped = [model.name for model in shipped_models()]
@@ -404,6 +419,6 @@ def test_a_shipped_model_is_whole_small_and_says_where_it_comes_from(model):
     assert ((image > 0) == (brain > 0)).all()
     assert np.percentile(image[brain > 0], [50, 98]).round(1) == pytest.approx([0.6, 0.8], abs=0.2)
     with torch.no_grad():
-        middle = network_of(model).decoder(torch.zeros(1, model.card["latent"]), torch.tensor([0.5]))
+        middle = network_of(model).generate(torch.zeros(1, model.card["latent"]), torch.tensor([0.5]))
     inside = brain[len(brain) // 2] > 0
     assert np.corrcoef(middle[0, 0].numpy()[inside], image[len(brain) // 2][inside])[0, 1] > 0.8

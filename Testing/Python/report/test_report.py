@@ -157,7 +157,7 @@ def test_the_report_has_the_search_the_alignment_and_the_times(case):
     brain_ml = 16 * 20 * 24 * 3 / 1000
     assert report["alignment"] == {"quality": 0.91, "poor": False, "brain_extracted": True, "brain_ml": brain_ml}
     assert report["seconds"] == {"aligning": 1.25, "blending": 2, "total": 3.25}
-    assert report["model"] == {"name": "mine", "kind": "vae", "sha256": "abc"}
+    assert report["model"] == {"name": "mine", "kind": "vae", "sha256": {"weights.pt": "abc"}}
     assert report["settings"] == dataclasses.asdict(Settings(seed=3))
     assert report["versions"]["medinpaint"] == __version__
     assert all(report["versions"].values())

@@ -193,7 +193,7 @@ def test_a_model_s_folder_may_have_any_name(run, scan, mask, tmp_path, monkeypat
     """The engine finds the model, which its damage proves, in the working directory, but no modules there."""
     folder = tmp_path / "-modèle für mich"
     folder.mkdir()
-    for file in (models_folder() / "vae3").iterdir():
+    for file in (models_folder() / "linear").iterdir():
         (folder / file.name).write_bytes(file.read_bytes() if file.name == "card.json" else b"damaged")
     if sys.version_info >= (3, 11):
         (tmp_path / "SimpleITK.py").write_text("raise ImportError('somebody else\\'s')")

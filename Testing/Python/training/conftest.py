@@ -29,7 +29,9 @@ def data(brain):
     image = slices.mean(axis=0).astype(np.float32) / LEVELS
     template = Template(volume(image, **grid), volume(brain.astype(np.uint8), **grid))
     source = {"name": "waves", "licence": "CC0", "citation": "none"}
-    return SliceData(slices, [f"brain-{i}" for i in range(5)], np.array([0, 0, 1, 0, 0], bool), template, source)
+    knots = np.random.default_rng(1).normal(0, 1, (4, 2, 9, 9, 7)).astype(np.float16)
+    names = [f"brain-{i}" for i in range(5)]
+    return SliceData(slices[[0, 1, 3, 4]], knots, slices[2:3], names[:2] + names[3:], names[2:3], template, source)
 
 
 def coordinates():

@@ -1,8 +1,9 @@
 """Augmentation moves slices a little, and random holes have the sizes that they should have."""
 
+import numpy as np
 import pytest
 import torch
-from MedInpaintLib.training.augment import augment, move_randomly, random_holes
+from MedInpaintLib.training.augment import SHARE, Shapes, augment, move_randomly, random_holes
 
 SIZE = (48, 32)
 
@@ -13,6 +14,21 @@ def lopsided(n):
     image[..., 12:36, 6:14] = 0.8
     image[..., 12:36, 18:26] = 0.4
     return image
+
+
+def test_a_brain_gets_a_part_of_the_shape_of_another_one():
+    """All points of the training brain's shape are to the right by 2 pixels: each slice moves by a part of this."""
+    knots = np.zeros((1, 2, 5, 9, 7), np.float16)
+    knots[:, 0] = 2.0
+    shapes = Shapes(knots, (9, *SIZE), torch.device("cpu"))
+    columns = torch.arange(32.0).expand(200, 1, *SIZE)
+    moved = shapes.reshape(columns, torch.linspace(0, 1, 200), torch.Generator().manual_seed(0))
+    shift = (moved - columns)[:, 0, 10:-10, 8:-8]
+    assert (shift - shift.mean(dim=(1, 2), keepdim=True)).abs().max() < 1e-3
+    shift = shift.mean(dim=(1, 2))
+    assert shift.abs().max() <= 2 * SHARE + 1e-4
+    assert shift.min() < -1.5 * SHARE
+    assert shift.max() > 1.5 * SHARE
 
 
 def test_augmentation_flips_about_half_and_moves_and_scales_a_little():

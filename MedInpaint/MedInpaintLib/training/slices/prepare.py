@@ -40,7 +40,7 @@ def prepare(
         workers: number of processes.
         report: called with progress messages.
 
-    Raises InputError if a scan shows the whole head.
+    Raises InputError if a scan shows the whole head, or if too few of them can be aligned.
     """
     with get_context("spawn").Pool(workers, initializer=_use_single_thread) as pool:
         report("building the template")
@@ -54,6 +54,8 @@ def prepare(
     brains = {i: results[i][0] for i in kept}
     names = {i: paths[i].name.split(".")[0] for i in kept}
     trained, tuned = ([i for i in kept if (i < len(train)) == training] for training in (True, False))
+    if not (trained and tuned):
+        raise InputError("No scan to train or to tune on was aligned well: check that they are T1w brains.")
     report(f"deforming {len(trained)} brains to one shape")
     shaped, shapes = to_common_shape(np.stack([brains[i] for i in trained]).astype(np.float32) / LEVELS)
     save(
