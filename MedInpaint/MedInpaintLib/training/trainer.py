@@ -21,7 +21,7 @@ from ..models.linear import Brains
 from ..models.vae import VAE
 from ..search.device import choose_device
 from ..volumes.write import replacing
-from .augment import Shapes
+from .slices.augment import Shapes
 from .export import export
 from .slices.data import LEVELS, SliceData, load
 from .slices.shape import mean_and_differences

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..models.linear import Brains, combine
 from ..models.vae import VAE
-from .augment import augment, random_holes
+from .slices.augment import augment, random_holes
 from .slices.data import SliceData
 from .trainer import Trainer, TrainingSettings
 

@@ -43,7 +43,10 @@ ORDER = {  # folder: what is in it, from top to bottom; an entry imports entries
         holes
         """,
     "training": """
-        trainer vae gan augment fitting samples validation
+        vae gan linear
+        trainer
+        export
+        samples validation
         slices
         """,
     "slicer": """

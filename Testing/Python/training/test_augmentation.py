@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from MedInpaintLib.training.augment import SHARE, Shapes, augment, move_randomly, random_holes
+from MedInpaintLib.training.slices.augment import SHARE, Shapes, augment, move_randomly, random_holes
 
 SIZE = (48, 32)
 

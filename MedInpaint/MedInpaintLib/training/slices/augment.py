@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from ..search.deformation import Deformation
+from ...search.deformation import Deformation
 
 SHARE = 0.4  # largest share of another brain's shape
+SHIFT = 4  # pixels
 
 
 class Shapes:
@@ -71,6 +72,17 @@ def move_randomly(slices: Tensor, generator: torch.Generator) -> Tensor:
     warp = nnf.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
     grid = grid + warp.movedim(1, -1) * torch.tensor([1.0, width / height], device=slices.device)
     return nnf.grid_sample(slices, grid, mode="bilinear", align_corners=False)
+
+
+def flip_and_shift(slices: Tensor, generator: torch.Generator) -> Tensor:
+    """Slices (n, 1, h, w), randomly flipped, and shifted by whole pixels, up to SHIFT along each axis."""
+    flips = torch.rand(len(slices), generator=generator) < 0.5
+    shifts = torch.randint(-SHIFT, SHIFT + 1, (len(slices), 2), generator=generator).tolist()
+    moved = [
+        (each.flip(-1) if flip else each).roll(shift, dims=(1, 2))
+        for each, flip, shift in zip(slices, flips.tolist(), shifts, strict=True)
+    ]
+    return torch.stack(moved)
 
 
 def random_holes(slices: Tensor, spacing: float, generator: torch.Generator, most: int = 3) -> Tensor:
