@@ -20,7 +20,8 @@ from ..pipeline import Result, inpaint
 from ..report.figure import check_matplotlib, draw_figure
 from ..settings import Settings
 from ..space.case import check_input
-from ..volumes.read import IMAGE_SUFFIXES, read_image
+from ..volumes.nifti_copy import NiftiFile, nifti_file, write_filled_copy
+from ..volumes.read import IMAGE_SUFFIXES, NIFTI_SUFFIXES, read_image
 from ..volumes.write import check_writable, replacing, write_exactly
 from .console import Console
 
@@ -62,12 +63,15 @@ class Outputs:
         if self.figure:
             check_matplotlib()
 
-    def write(self, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
+    def write(
+        self, source: NiftiFile | None, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]
+    ) -> None:
         """Write all files beside their targets, then rename them all, the filled scan last.
 
         After SIGINT or SIGTERM, all targets are as before; during the renaming the signals are ignored.
 
         Args:
+            source: what the filled scan keeps of the input's file; None if only what ITK keeps.
             scan: the input.
             hole: bool (z, y, x), the filled voxels.
             result: the result of inpaint().
@@ -77,11 +81,12 @@ class Outputs:
             InputError: a file cannot be written, or its format cannot hold the image exactly.
         """
         with ExitStack() as stack:
-            for image, path in (
-                (result.image, self.image),
-                (result.generated, self.generated),
-                (result.uncertainty, self.uncertainty),
-            ):
+            temporary = stack.enter_context(replacing(self.image))
+            if source:
+                write_filled_copy(source, temporary, result.image, hole)
+            else:
+                write_exactly(result.image, temporary, self.image.name)
+            for image, path in ((result.generated, self.generated), (result.uncertainty, self.uncertainty)):
                 if path and image:
                     write_exactly(image, stack.enter_context(replacing(path)), path.name)
             if self.report:
@@ -115,13 +120,14 @@ def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, con
             raise InputError(f"'{path.name}' does not exist: check the path.")
     outputs.check((image, mask))
     scan, lesion = read_image(image), read_image(mask)
+    source = nifti_file(image, scan) if outputs.image.name.lower().endswith(NIFTI_SUFFIXES) else None
     hole = check_input(scan, lesion, settings.label, settings.grow)[1]
     find_model(settings.model)
     from ..search.device import choose_device
 
     console.event("device", device=str(choose_device(settings.device)))
     result = inpaint(scan, lesion, settings, console.progress)
-    outputs.write(scan, hole, result, {"image": image.name, "mask": mask.name})
+    outputs.write(source, scan, hole, result, {"image": image.name, "mask": mask.name})
     for warning in result.report["warnings"]:
         console.warning(warning)
     return result

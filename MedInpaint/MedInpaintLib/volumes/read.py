@@ -15,8 +15,10 @@ import SimpleITK as sitk
 from ..errors import InputError, explain_out_of_memory, is_out_of_memory
 from .image import check_volume
 from .nifti import IMPOSSIBLE_GEOMETRY, LARGEST_EXTRA, check_nifti_header, restore_stored_voxels
+from .nifti2 import as_nifti1
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha")
 MOST_VOXELS = 10**9  # a head at 0.2 mm; the largest published brain has half as many
 LARGEST_RATIO = 1032  # unpacked bytes per packed byte of gzip and zlib
 SPACING_RANGE = 1e-3, 1e3  # mm, the voxel size of a scan
@@ -39,7 +41,7 @@ def read_image(path: str | Path) -> sitk.Image:
     try:
         if not path.exists():
             raise InputError(f"'{path.name}' does not exist: check the path.")
-        if path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir():
+        if path.name.lower().endswith(NIFTI_SUFFIXES) and not path.is_dir():
             check_nifti_header(path)
         image = _read_series(path) if path.is_dir() else read_file(path)
     except InputError:
@@ -68,6 +70,11 @@ def check_path(path: Path) -> None:
 
 def read_file(path: Path) -> sitk.Image:
     """Read a volume from a file. Raises InputError, or an error of Python or SimpleITK if the file is damaged."""
+    with as_nifti1(path) as readable:
+        return _read_file(readable)
+
+
+def _read_file(path: Path) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with quiet_itk():
