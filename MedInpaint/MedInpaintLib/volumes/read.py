@@ -113,7 +113,7 @@ def quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
 
 
-def series_files(folder: Path, series: str | None = None) -> list[str]:
+def series_files(folder: str | Path, series: str | None = None) -> list[str]:
     """The files of a DICOM series in a folder, in the order of their positions.
 
     Args:
@@ -123,7 +123,7 @@ def series_files(folder: Path, series: str | None = None) -> list[str]:
     Raises:
         InputError: there is no series, not this one, or several to choose from, which the message lists.
     """
-    reader = sitk.ImageSeriesReader()
+    folder, reader = Path(folder), sitk.ImageSeriesReader()
     with quiet_itk():
         found = reader.GetGDCMSeriesIDs(str(folder))
         if not found:

@@ -135,12 +135,15 @@ def _unpack(dataset: Dataset) -> None:
     if not syntax.is_encapsulated:
         return
     try:
-        dataset.decompress()
+        stored = dataset.pixel_array.astype(f"<u{dataset.BitsAllocated // 8}", casting="unsafe").tobytes()
+        dataset.decompress()  # sets the transfer syntax; pydicom 2 leaves packed pixels there
     except Exception as error:  # the plug-ins of pydicom have errors of many kinds
         raise InputError(
             f"The DICOM series is compressed ({syntax.name}), and pydicom cannot unpack it here: "
             f"`pip install pylibjpeg[all]`, or {INSTEAD}."
         ) from error
+    dataset.PixelData = stored + b"\0" * (len(stored) % 2)
+    dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
 
 
 def _voxels(dataset: Dataset, shape: tuple[int, ...], matrix: np.ndarray) -> tuple[np.ndarray, ...]:
