@@ -20,9 +20,14 @@ from ..pipeline import Result, inpaint
 from ..report.figure import check_matplotlib, draw_figure
 from ..settings import Settings
 from ..space.case import check_input
-from ..volumes.read import IMAGE_SUFFIXES, read_image
-from ..volumes.write import check_writable, replacing, write_exactly
+from ..volumes.dicom.derived import write_series
+from ..volumes.dicom.source import SourceSlice, check_pydicom, read_slices
+from ..volumes.nifti_copy import NiftiFile, nifti_file, write_filled_copy
+from ..volumes.read import IMAGE_SUFFIXES, NIFTI_SUFFIXES, read_image, series_files
+from ..volumes.write import check_new_folder, check_writable, replacing, replacing_folder, write_exactly
 from .console import Console
+
+Source = NiftiFile | list[SourceSlice] | None  # what a result keeps of its scan's file, or of its series
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Outputs:
     """The files of a run; None for a file that is not wanted.
 
     Attributes:
-        image: the filled scan.
+        image: the filled scan; a folder for a derived DICOM series.
         report: the measurements, JSON.
         figure: the picture of the run, PNG.
         generated: the generated slices on the scan's grid.
@@ -45,9 +50,14 @@ class Outputs:
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Raise InputError unless each file can be written and none has the path of an input or of another file."""
+        if self.in_series(inputs[0]):
+            check_new_folder(self.image)
+            check_pydicom()
+        else:
+            check_writable(self.image)
         taken = {os.path.realpath(path) for path in inputs}
         for path, suffixes in (
-            (self.image, IMAGE_SUFFIXES),
+            (self.image, None),
             (self.generated, IMAGE_SUFFIXES),
             (self.uncertainty, IMAGE_SUFFIXES),
             (self.report, (".json",)),
@@ -55,19 +65,31 @@ class Outputs:
         ):
             if path is None:
                 continue
-            check_writable(path, suffixes)
+            if suffixes:
+                check_writable(path, suffixes)
             if os.path.realpath(path) in taken:
                 raise InputError(f"'{path.name}' is already an input or another output: choose another name for it.")
             taken.add(os.path.realpath(path))
         if self.figure:
             check_matplotlib()
 
-    def write(self, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
+    def in_series(self, scan: Path) -> bool:
+        """Whether the filled scan is to be a DICOM series: the scan is a folder, and the output no image file."""
+        return scan.is_dir() and not self.image.name.lower().endswith(IMAGE_SUFFIXES)
+
+    def source(self, path: Path, scan: sitk.Image, series: str | None) -> Source:
+        """What the filled scan keeps of the file or folder that a scan was read from, besides what ITK keeps."""
+        if self.in_series(path):
+            return read_slices([Path(file) for file in series_files(path, series)], scan)
+        return nifti_file(path, scan) if self.image.name.lower().endswith(NIFTI_SUFFIXES) else None
+
+    def write(self, source: Source, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
         """Write all files beside their targets, then rename them all, the filled scan last.
 
         After SIGINT or SIGTERM, all targets are as before; during the renaming the signals are ignored.
 
         Args:
+            source: see `source`.
             scan: the input.
             hole: bool (z, y, x), the filled voxels.
             result: the result of inpaint().
@@ -77,11 +99,14 @@ class Outputs:
             InputError: a file cannot be written, or its format cannot hold the image exactly.
         """
         with ExitStack() as stack:
-            for image, path in (
-                (result.image, self.image),
-                (result.generated, self.generated),
-                (result.uncertainty, self.uncertainty),
-            ):
+            if isinstance(source, list):
+                folder = stack.enter_context(replacing_folder(self.image))
+                write_series(source, scan, result.image, folder, f"model {result.report['model']['name']}")
+            elif source:
+                write_filled_copy(source, stack.enter_context(replacing(self.image)), result.image, hole)
+            else:
+                write_exactly(result.image, stack.enter_context(replacing(self.image)), self.image.name)
+            for image, path in ((result.generated, self.generated), (result.uncertainty, self.uncertainty)):
                 if path and image:
                     write_exactly(image, stack.enter_context(replacing(path)), path.name)
             if self.report:
@@ -106,22 +131,36 @@ def _ignored_signals() -> Iterator[None]:
 
 
 @explain_out_of_memory()
-def run_files(image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console) -> Result:
-    """Fill the lesion of the scan in a file and write the result. Raises InputError, and then writes nothing."""
+def run_files(
+    image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console, series: str | None = None
+) -> Result:
+    """Fill the lesion of the scan in a file or folder and write the result.
+
+    Args:
+        image, mask: the files, or folders with DICOM series.
+        outputs: the files to write.
+        settings: of the run.
+        console: takes the progress and the warnings.
+        series: the Series Instance UID of the scan if its folder holds several series.
+
+    Raises:
+        InputError: the input or the outputs cannot be used; then nothing is written.
+    """
     if outputs.uncertainty and not settings.residual:
         raise InputError("Without the residual the uncertainty is unknown: drop --uncertainty or --no-residual.")
     for path in (image, mask):
         if not os.path.exists(path):
             raise InputError(f"'{path.name}' does not exist: check the path.")
     outputs.check((image, mask))
-    scan, lesion = read_image(image), read_image(mask)
+    scan, lesion = read_image(image, series), read_image(mask)
+    source = outputs.source(image, scan, series)
     hole = check_input(scan, lesion, settings.label, settings.grow)[1]
     find_model(settings.model)
     from ..search.device import choose_device
 
     console.event("device", device=str(choose_device(settings.device)))
     result = inpaint(scan, lesion, settings, console.progress)
-    outputs.write(scan, hole, result, {"image": image.name, "mask": mask.name})
+    outputs.write(source, scan, hole, result, {"image": image.name, "mask": mask.name})
     for warning in result.report["warnings"]:
         console.warning(warning)
     return result

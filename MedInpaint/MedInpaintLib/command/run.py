@@ -16,7 +16,15 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     default = Settings()
     parser.add_argument("image", metavar="IMAGE", type=Path, help="T1w brain scan: NIfTI, NRRD, MHA or a DICOM folder")
     parser.add_argument("mask", metavar="MASK", type=Path, help="lesion mask, on any grid in the same space")
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the filled scan: .nii, .nii.gz, .nrrd or .mha")
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        type=Path,
+        help="the filled scan: .nii, .nii.gz, .nrrd or .mha; of a DICOM folder also a new folder for a derived series",
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="the series of the DICOM folder by its Series Instance UID, if it holds several"
+    )
     parser.add_argument(
         "--preset",
         choices=list(PRESETS),
@@ -97,7 +105,7 @@ def run_inpaint(args: argparse.Namespace, console: Console) -> None:
     from .outputs import Outputs, run_files
 
     outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
-    result = run_files(args.image, args.mask, outputs, settings, console)
+    result = run_files(args.image, args.mask, outputs, settings, console, args.series)
     with suppress(BrokenPipeError):  # the result is written, whether or not anybody reads this
         console.event("done", output=str(args.output))
         if args.progress == "bar":

@@ -95,6 +95,21 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         result = inpaint(image, mask, settings or Settings(), progress)
         return _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
 
+    @staticmethod
+    def exportDicom(resultNode, folder: str) -> None:
+        """Write a result as a derived DICOM series that says that it is synthetic, into a new folder.
+
+        Args:
+            resultNode: what inpaint() returned, for a scan that was loaded with Slicer's DICOM module.
+            folder: does not exist, or is empty.
+
+        Raises:
+            InputError: that is not possible; the message says why and what to do. No folder is made.
+        """
+        from .scene.dicom import export_series
+
+        export_series(resultNode, folder)
+
     @property
     def running(self) -> bool:
         """Whether a child process is at work."""

@@ -121,7 +121,8 @@ def like(image: sitk.Image, voxels: np.ndarray) -> sitk.Image:
     for key in image.GetMetaDataKeys():
         value = image.GetMetaData(key)
         if not value.startswith("[UNKNOWN_PRINT"):  # SimpleITK's answer for a value that is neither text nor number
-            result.SetMetaData(key, value)
+            # SimpleITK gives bytes that are no UTF-8, such as Latin-1 in a description, but does not take them back.
+            result.SetMetaData(key, value.encode(errors="surrogateescape").decode(errors="replace"))
     return result
 
 

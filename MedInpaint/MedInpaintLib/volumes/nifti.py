@@ -32,7 +32,7 @@ def check_nifti_header(path: Path) -> None:
         InputError: the geometry is not finite.
         ValueError: the header's size or the first axis is missing, or the voxel type is unknown.
     """
-    with _unpacked(path) as content:
+    with unpacked(path) as content:
         header = content.read(348)
     order = {(348).to_bytes(4, "little"): "<", (348).to_bytes(4, "big"): ">"}.get(header[:4])
     if order is None or len(header) < 348:
@@ -65,12 +65,12 @@ def restore_stored_voxels(path: Path, image: sitk.Image) -> sitk.Image:
     """
     start = int(float(image.GetMetaData("vox_offset")))
     voxels, done = None, 0
-    with _unpacked(path) as content:
+    with unpacked(path) as content:
         # A NIfTI file starts with the size of its header, 348 or 540, which shows the byte order.
         order: Literal["<", ">"] = "<" if int.from_bytes(content.read(4), "little") in (348, 540) else ">"
         kind = np.dtype(NIFTI_TYPES[image.GetMetaData("datatype")]).newbyteorder(order)
         content.seek(start)
-        for piece in _pieces(content, image.GetNumberOfPixels() * kind.itemsize):
+        for piece in pieces(content, image.GetNumberOfPixels() * kind.itemsize):
             stored = np.frombuffer(piece, kind)
             zeroed = np.flatnonzero(~np.isfinite(stored))
             if zeroed.size:
@@ -79,19 +79,19 @@ def restore_stored_voxels(path: Path, image: sitk.Image) -> sitk.Image:
             done += stored.size
         if done < image.GetNumberOfPixels():
             raise EOFError("voxels are missing at the end of the file")
-        if sum(map(len, _pieces(content, LARGEST_EXTRA + 1))) > LARGEST_EXTRA:
+        if sum(map(len, pieces(content, LARGEST_EXTRA + 1))) > LARGEST_EXTRA:
             raise ValueError("there is far more in the file than its voxels")
     return image if voxels is None else like(image, voxels)
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
+def unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
     """The content of a file, unpacked while it is read if gzip packed it."""
     with path.open("rb") as file, gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file as content:
         yield content
 
 
-def _pieces(content: gzip.GzipFile | BufferedReader, length: int) -> Iterator[bytes]:
+def pieces(content: gzip.GzipFile | BufferedReader, length: int) -> Iterator[bytes]:
     """The next bytes of a file, up to a length or the file's end, in pieces of whole voxels."""
     while length > 0 and (piece := content.read(min(length, PIECE))):
         length -= len(piece)

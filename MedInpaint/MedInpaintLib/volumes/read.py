@@ -15,8 +15,10 @@ import SimpleITK as sitk
 from ..errors import InputError, explain_out_of_memory, is_out_of_memory
 from .image import check_volume
 from .nifti import IMPOSSIBLE_GEOMETRY, LARGEST_EXTRA, check_nifti_header, restore_stored_voxels
+from .nifti2 import as_nifti1
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha")
 MOST_VOXELS = 10**9  # a head at 0.2 mm; the largest published brain has half as many
 LARGEST_RATIO = 1032  # unpacked bytes per packed byte of gzip and zlib
 SPACING_RANGE = 1e-3, 1e3  # mm, the voxel size of a scan
@@ -25,10 +27,14 @@ SMALLEST_DETERMINANT = 1e-3  # of the axes' unit vectors: 1 if perpendicular, 0 
 
 
 @explain_out_of_memory()
-def read_image(path: str | Path) -> sitk.Image:
-    """Read a volume from a file (NIfTI, NRRD, MetaImage, ...) or from a folder with one DICOM series.
+def read_image(path: str | Path, series: str | None = None) -> sitk.Image:
+    """Read a volume from a file (NIfTI, NRRD, MetaImage, ...) or from a folder with a DICOM series.
 
     A fourth dimension of size 1, common in NIfTI, is dropped. NaN and infinite values of NIfTI are kept.
+
+    Args:
+        path: the file or folder.
+        series: the Series Instance UID of the DICOM series to read; None: there must be only one.
 
     Raises:
         InputError: the file does not exist, is damaged, too large or no 3-D volume with one real number per voxel; the
@@ -39,9 +45,11 @@ def read_image(path: str | Path) -> sitk.Image:
     try:
         if not path.exists():
             raise InputError(f"'{path.name}' does not exist: check the path.")
-        if path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir():
+        if path.name.lower().endswith(NIFTI_SUFFIXES) and not path.is_dir():
             check_nifti_header(path)
-        image = _read_series(path) if path.is_dir() else read_file(path)
+        if series and not path.is_dir():
+            raise InputError(f"'{path.name}' is no folder of DICOM files: drop the series UID or give the folder.")
+        image = _read_series(path, series) if path.is_dir() else read_file(path)
     except InputError:
         raise
     except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as error:
@@ -68,6 +76,11 @@ def check_path(path: Path) -> None:
 
 def read_file(path: Path) -> sitk.Image:
     """Read a volume from a file. Raises InputError, or an error of Python or SimpleITK if the file is damaged."""
+    with as_nifti1(path) as readable:
+        return _read_file(readable)
+
+
+def _read_file(path: Path) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with quiet_itk():
@@ -100,18 +113,48 @@ def quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
 
 
-def _read_series(folder: Path) -> sitk.Image:
+def series_files(folder: str | Path, series: str | None = None) -> list[str]:
+    """The files of a DICOM series in a folder, in the order of their positions.
+
+    Args:
+        folder: the folder; its own folders are not searched.
+        series: the Series Instance UID; None: there must be only one series.
+
+    Raises:
+        InputError: there is no series, not this one, or several to choose from, which the message lists.
+    """
+    folder, reader = Path(folder), sitk.ImageSeriesReader()
+    with quiet_itk():
+        found = reader.GetGDCMSeriesIDs(str(folder))
+        if not found:
+            raise InputError(f"The folder '{folder.name}' holds no DICOM series: choose an image or another folder.")
+        files = {each: list(reader.GetGDCMSeriesFileNames(str(folder), each)) for each in found}
+        chosen = series or found[0]
+        if chosen in files and (series or len(found) == 1):
+            return files[chosen]
+        listed = ", ".join(f"{each} ({_title(names[0])}, {len(names)} files)" for each, names in files.items())
+    if series:
+        raise InputError(f"The folder '{folder.name}' holds no DICOM series {series}: choose one of {listed}.")
+    raise InputError(
+        f"The folder '{folder.name}' holds {len(found)} DICOM series: choose one by its UID (--series), {listed}."
+    )
+
+
+def _title(file: str) -> str:
+    """The description of a file's series."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    key = "0008|103e"
+    title = reader.GetMetaData(key).strip() if reader.HasMetaDataKey(key) else ""
+    return title.encode("ascii", "replace").decode() or "no description"
+
+
+def _read_series(folder: Path, series: str | None) -> sitk.Image:
     """Read a DICOM series, without the tags of its slices, which name the patient."""
+    files = series_files(folder, series)
     reader = sitk.ImageSeriesReader()
     with quiet_itk():
-        series = reader.GetGDCMSeriesIDs(str(folder))
-        if not series:
-            raise InputError(f"The folder '{folder.name}' holds no DICOM series: choose an image or another folder.")
-        if len(series) > 1:
-            raise InputError(
-                f"The folder '{folder.name}' holds {len(series)} DICOM series: move the one to use into its own folder."
-            )
-        files = reader.GetGDCMSeriesFileNames(str(folder), series[0])
         if len(files) == 1:
             return read_file(Path(files[0]))
         reader.SetFileNames(files)

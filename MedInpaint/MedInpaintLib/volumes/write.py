@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 import uuid
@@ -59,20 +60,74 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else f".{path.name.lower().rpartition('.')[2]}"
-    # A short name: the target's may already have the greatest length.
-    stem = f".medinpaint-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
-    temporary = path.with_name(f"{stem}{uuid.uuid4().hex}{suffix}")
+    temporary = _beside(path, suffix)
     try:
-        for stale in path.parent.glob(f"{stem}*"):
-            with suppress(OSError):  # another run may delete it first, or it may belong to another user
-                if stale.stat().st_mtime < time.time() - STALE:
-                    stale.unlink()
+        _delete_stale(path)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"'{path.name}' could not be written: free disk space or choose another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_new_folder(path: str | Path) -> Path:
+    """Return the path as a Path. Raise InputError unless it is free, or an empty folder, and a folder can be made."""
+    path = Path(path)
+    check_path(path)
+    try:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise InputError(f"'{path.name}' exists already: give the name of a new folder.")
+        if not path.parent.is_dir():
+            raise InputError(f"The folder '{path.parent}' for '{path.name}' does not exist: choose or create one.")
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise InputError(f"The folder '{path.parent}' cannot be written to: choose another.") from error
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden temporary folder beside the target, which gets the target's name on success.
+
+    On any failure, a keyboard interrupt included, the temporary folder is deleted. That of a killed process is deleted
+    when the same target is written again after an hour or more.
+
+    Raises:
+        InputError: the operating system refused to write or to rename, or the target holds files now.
+    """
+    temporary = _beside(path, "")
+    try:
+        _delete_stale(path)
+        temporary.mkdir()
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # it is empty; Windows does not rename onto it
+        os.rename(temporary, path)
+    except OSError as error:
+        raise InputError(f"'{path.name}' could not be written: free disk space or choose another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _stem(path: Path) -> str:
+    """How the names of a target's temporary files begin; short, as the target's may have the greatest length."""
+    return f".medinpaint-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{_stem(path)}{uuid.uuid4().hex}{suffix}")
+
+
+def _delete_stale(path: Path) -> None:
+    """Delete what killed runs left of a target."""
+    for stale in path.parent.glob(f"{_stem(path)}*"):
+        with suppress(OSError):  # another run may delete it first, or it may belong to another user
+            if stale.stat().st_mtime < time.time() - STALE:
+                if stale.is_dir():
+                    shutil.rmtree(stale)
+                else:
+                    stale.unlink()
 
 
 @explain_out_of_memory()

@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 import torch
 from commands import is_one_sentence
+from dicom_series import write_dicom
 from MedInpaintLib.command import outputs
 from MedInpaintLib.command.console import Console
 from MedInpaintLib.command.main import main
@@ -19,6 +21,7 @@ from MedInpaintLib.models.folder import models_folder
 from MedInpaintLib.pipeline import Result
 from MedInpaintLib.report import figure
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.volumes.image import same_grid
 from MedInpaintLib.volumes.read import read_image
 from scipy import ndimage
 
@@ -334,3 +337,44 @@ def test_each_option_sets_its_field_of_the_settings_and_no_other(folder, instant
         arguments, (field, value) = [option], SWITCHES[option]
     assert run(folder, *arguments) == 0
     assert instant == [replace(Settings(), **{field: value})]
+
+
+@pytest.fixture
+def series(folder):
+    """The small sample as a DICOM series in the folder `dicom`."""
+    write_dicom(read_image(folder / "scan.nii.gz"), folder / "dicom", "int16", 16)
+    return folder
+
+
+def test_a_dicom_folder_becomes_a_derived_series_in_a_new_folder(series, small_hole):
+    command = [*COMMAND, "run", "dicom", "mask.nii.gz", "out", "--iterations=1", "--device=cpu", "--report=r.json"]
+    done = subprocess.run(command, cwd=series, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    before, after = read_image(series / "dicom"), read_image(series / "out")
+    assert same_grid(after, before)
+    changed = sitk.GetArrayFromImage(after) != sitk.GetArrayFromImage(before)
+    assert not changed[~small_hole].any()
+    assert changed[small_hole].mean() > 0.9
+    first = pydicom.dcmread(next((series / "out").iterdir()))
+    assert first.ImageType[:2] == ["DERIVED", "SECONDARY"]
+    assert "model vae3" in first.DerivationDescription
+    assert not [path for path in series.iterdir() if path.name.startswith(".")]
+
+
+def test_a_series_is_never_written_into_a_folder_with_files(series, capfd):
+    refused(series, capfd, "'dicom' exists already: give the name of a new folder", image="dicom", output="dicom")
+
+
+def test_a_dicom_series_that_cannot_be_copied_is_refused_before_the_run(series, instant, capfd):
+    for file in (series / "dicom").iterdir():
+        data = pydicom.dcmread(file)
+        data.PhotometricInterpretation = "PALETTE COLOR"
+        data.save_as(file)
+    refused(series, capfd, "is", image="dicom", output="out")
+    assert instant == []
+    assert not (series / "out").exists()
+
+
+def test_a_series_uid_that_is_not_there_is_refused(series, capfd):
+    refused(series, capfd, "holds no DICOM series 1.2.3: choose one of", "--series", "1.2.3", image="dicom")
+    refused(series, capfd, "is no folder of DICOM files", "--series", "1.2.3")

@@ -71,6 +71,8 @@ AT_LOAD = {  # library: the rooms and files that may import it when they are loa
     "cv2": set(),
     "inpainting": set(),
     "tqdm": set(),
+    "pydicom": set(),
+    "nibabel": set(),
     "slicer": SLICER_ALONE,
     "vtk": SLICER_ALONE,
     "qt": SLICER_ALONE,
@@ -78,6 +80,8 @@ AT_LOAD = {  # library: the rooms and files that may import it when they are loa
 }
 IN_FUNCTIONS = {
     **{library: SLICER_ALONE for library in ("slicer", "vtk", "qt", "ctk")},
+    "pydicom": {"volumes/dicom"},
+    "nibabel": set(),
     "torch": AT_LOAD["torch"] | {"models/folder.py", "evaluation/benchmark.py", "evaluation/measures"},
 }
 

@@ -51,16 +51,16 @@ sys.modules["MedInpaintLib.search.device"] = SimpleNamespace(choose_device=lambd
 """
 # The command that stops when a part of the filled scan is on the disk.
 HALTED = f"""{FAST}
-real = sitk.WriteImage
+real = outputs.write_filled_copy
 
-def write(image, path, **options):
-    real(image, path, **options)
+def write(source, path, image, hole):
+    real(source, path, image, hole)
     with open(path, "r+b") as file:
         file.truncate(1000)
     print('{{"stage": "writing"}}', flush=True)
     time.sleep(60)
 
-files.sitk.WriteImage = write
+outputs.write_filled_copy = write
 """
 # The command that stops in one stage of the work.
 STUCK = f"""{FAST}

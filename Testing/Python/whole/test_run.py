@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -87,7 +88,8 @@ def hooked(folder, command):
     """Run a command in which Python, and its child processes, exit with 77 when they open a socket."""
     (folder / "hook").mkdir()
     (folder / "hook" / "sitecustomize.py").write_text(HOOK)
-    variables = {**os.environ, "PYTHONPATH": str(folder / "hook"), "HOOKED": str(folder / "hooked"), "PYTHONUTF8": "1"}
+    path = os.pathsep.join(filter(None, (str(folder / "hook"), os.environ.get("PYTHONPATH"))))
+    variables = {**os.environ, "PYTHONPATH": path, "HOOKED": str(folder / "hooked"), "PYTHONUTF8": "1"}
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=600)
 
 
@@ -128,6 +130,15 @@ def test_a_run_changes_only_the_hole(ran):
     changed = sitk.GetArrayFromImage(filled) != sitk.GetArrayFromImage(scan)
     assert not (changed & ~hole).any()
     assert changed[hole].mean() > 0.9
+
+
+@pytest.mark.parametrize("ran", list(FORMATS.values())[:1], ids=list(FORMATS)[:1], indirect=True)
+def test_a_run_keeps_the_header_of_a_nifti_file(ran):
+    folder, scan, _, _ = ran
+    (filled,) = folder.glob("filled.*")
+    old, new = nibabel.load(scan), nibabel.load(filled)
+    assert new.header.binaryblock == old.header.binaryblock
+    assert NAME in new.header["descrip"].item().decode()
 
 
 def test_a_run_writes_its_report_figure_and_generated_slices(ran):

@@ -34,6 +34,11 @@ def scan_image(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     return _image(nodes.array(volume.GetImageData()), _frame(volume) @ nodes.ijk_to_ras(volume))
 
 
+def local_image(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
+    """A volume as an image in LPS (mm) in its own space, without its parent transforms: as its files have it."""
+    return _image(nodes.array(volume.GetImageData()), nodes.ijk_to_ras(volume))
+
+
 def lesion_image(
     volume: slicer.vtkMRMLScalarVolumeNode,
     lesion: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode,
