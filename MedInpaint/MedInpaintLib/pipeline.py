@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .blending.blend import blend_into_scan, deviation_on_scan
 from .blending.rim import Rim, find_rim
 from .errors import explain_out_of_memory
+from .kept import Kept
 from .models.registry import find_model
 from .report.run import run_report
 from .search.fallback import with_fallback
@@ -58,7 +59,11 @@ class Result:
 
 @explain_out_of_memory()
 def inpaint(
-    image: sitk.Image, mask: sitk.Image, settings: Settings | None = None, progress: Progress | None = None
+    image: sitk.Image,
+    mask: sitk.Image,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Result:
     """Fill the lesion of a T1-weighted brain MRI with the tissue a healthy brain would have there.
 
@@ -67,6 +72,7 @@ def inpaint(
         mask: the lesion, all voxels that are not 0 or have settings.label, on any grid in the same physical space.
         settings: the settings; None for the defaults.
         progress: called with the fraction done, the stage and a message; may raise Cancelled to stop the run.
+        kept: what earlier runs in this process left, and this one leaves for the next; None for a run of its own.
 
     Raises:
         InputError: the input cannot be used, or there is not enough memory; its message says why and what to do.
@@ -75,11 +81,12 @@ def inpaint(
 
     settings = settings or Settings()
     progress = progress or (lambda fraction, stage, message: None)
+    kept = kept or Kept()
     clock = _Clock()
 
     progress(0.0, "reading", "checking the scan and the mask")
     model, device = find_model(settings.model), choose_device(settings.device)
-    template, network = model.template(), model.network(choose_device("cpu"))
+    template, network = kept.load(model)
     clock.end("reading")
 
     case = prepare_case(  # checks the input, aligns the scan, and cuts it into the model's slices
@@ -89,6 +96,7 @@ def inpaint(
         settings.label,
         settings.grow,
         lambda done, message: progress(0.05 + 0.2 * done, "aligning", message),
+        kept.align,
     )
     clock.end("aligning")
 

@@ -22,7 +22,14 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self._process: InpaintingProcess | None = None
+        self._model = Settings().model  # of the latest run
+        self._onProgress = self._onResult = self._onFailed = None  # of the run that is under way
+        self._process = InpaintingProcess(
+            lambda *told: self._onProgress(*told),
+            logging.warning,
+            lambda result: self._onResult(result),
+            lambda sentence: self._onFailed(sentence),
+        )
 
     def getParameterNode(self):
         """The choices of the panel."""
@@ -97,8 +104,17 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
     @property
     def running(self) -> bool:
-        """Whether a child process is at work."""
-        return self._process is not None and self._process.running
+        """Whether a run is under way in the child process."""
+        return self._process.running
+
+    def prepare(self, model: str | None = None) -> None:
+        """Start the child process if there is none and PyTorch can be used, so that the next run begins at once.
+
+        Args:
+            model: the model that the child loads; None: that of the latest run.
+        """
+        if not self.torchProblem():
+            self._process.prepare(model or self._model)
 
     def start(
         self,
@@ -145,16 +161,23 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
                 onDone(node)
 
         def failed(sentence):
-            logging.info(process.log)
+            logging.info(self._process.log)
+            self.prepare()  # the child may have crashed
             onFailed(sentence)
 
-        process = self._process = InpaintingProcess(onProgress, logging.warning, done, failed)
-        process.start(image, mask, settings)
+        self._onProgress, self._onResult, self._onFailed = onProgress, done, failed
+        self._model = settings.model
+        self._process.start(image, mask, settings)
 
     def cancel(self) -> None:
-        """End the child process, if there is one, with its temporary files."""
-        if self._process is not None:
+        """End the run, if there is one, with its temporary files. A new child process waits for the next run."""
+        if self.running:
             self._process.stop()
+            self.prepare()
+
+    def close(self) -> None:
+        """End the child process, if there is one, also if a run is under way: it knows a scan of the scene."""
+        self._process.stop()
 
 
 def _images(volumeNode, maskNode, segmentId: str | None):

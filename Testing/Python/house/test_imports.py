@@ -28,6 +28,7 @@ ORDER = {  # folder: what is in it, from top to bottom; an entry imports entries
         pipeline
         report
         blending
+        kept
         search
         models
         space

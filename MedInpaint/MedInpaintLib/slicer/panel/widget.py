@@ -58,13 +58,13 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.connect("clicked()", self.onCancelButton)
         self.ui.growButton.connect("clicked()", self.onGrowButton)
         self.ui.growButton.setVisible(False)
-        slicer.app.connect("aboutToQuit()", self.logic.cancel)
+        slicer.app.connect("aboutToQuit()", self.logic.close)
         self.initializeParameterNode()
 
     def cleanup(self):
         """Slicer calls this before it unloads the module or loads it again, and when the application ends."""
-        self.logic.cancel()
-        slicer.app.disconnect("aboutToQuit()", self.logic.cancel)
+        self.logic.close()
+        slicer.app.disconnect("aboutToQuit()", self.logic.close)
         self.setParameterNode(None)
         self.lesion.cleanup()
         self.mark.cleanup()
@@ -83,15 +83,18 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.mark.update()
         if problem := self.logic.torchProblem():
             self._say(problem)
+        self._prepare()
 
     def exit(self):
         """The user opens another module. A run goes on."""
         self.lesion.exit()
 
     def onSceneStartClose(self, caller=None, event=None):
-        """The scene is about to close: end the run, which loses its scan, and use nothing of the scene any more."""
-        if self.logic.running:
-            self._endRun(_("The scene was closed: the run was ended."))
+        """The scene is about to close: end the run and the child, which know its scan; use nothing of the scene."""
+        running = self.logic.running
+        self.logic.close()
+        if running:
+            self._say(_("The scene was closed: the run was ended."))
         self.setParameterNode(None)  # first: what follows modifies nodes, and the panel would follow them
         self.lesion.onSceneStartClose()
 
@@ -101,6 +104,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.lesion.setEditorNode()
             self.initializeParameterNode()
             self.mark.update()
+            self._prepare()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller, event, node):
@@ -237,6 +241,10 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 )
             )
         self._updateButtons()
+
+    def _prepare(self):
+        """Start the child process while the user still paints, with the model that is chosen."""
+        self.logic.prepare(self._parameters.modelFolder or self._parameters.model)
 
     def _prepareTorch(self) -> bool:
         """Whether PyTorch can be used; if not, the user is asked and it is installed."""
