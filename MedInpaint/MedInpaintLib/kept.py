@@ -37,7 +37,7 @@ class _Aligned:
             return False
         unseen = np.unpackbits(self.hole, count=hole.size).view(bool).reshape(hole.shape)
         seen = np.count_nonzero(hole & ~unseen) * float(np.prod(scan.GetSpacing())) / 1000
-        return seen <= MOST_SEEN
+        return bool(seen <= MOST_SEEN)
 
 
 class Kept:

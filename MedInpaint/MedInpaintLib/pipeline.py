@@ -140,6 +140,7 @@ class Prediction:
         search: the result of the latent search.
         stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
         rim: whether the mask looks tight.
+        on_scan: the searched slices G(z) and where they are defined, on the scan's grid; None: not computed yet.
     """
 
     slices: np.ndarray
@@ -147,6 +148,7 @@ class Prediction:
     search: Generated
     stack: Slices
     rim: Rim
+    on_scan: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def predict(
@@ -166,7 +168,7 @@ def predict(
     generated, valid = to_scan(case.scan, first.search.slices, case.slices, case.alignment, case.template)
     rim = find_rim(case, generated, valid)
     if not rim.tight:
-        return replace(first, rim=rim)
+        return replace(first, rim=rim, on_scan=(generated, valid))
     stack = case.without_rim(rim.width).slices
     second = generate(
         network, stack, count, settings, lambda done, text: progress(FIRST + (1 - FIRST) * done, text), chunk
@@ -203,7 +205,9 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
-    generated, _ = to_scan(case.scan, prediction.search.slices, case.slices, case.alignment, case.template)
+    generated, _ = prediction.on_scan or to_scan(
+        case.scan, prediction.search.slices, case.slices, case.alignment, case.template
+    )
     filled, noise = blend_into_scan(case, source, generated, valid, prediction.rim.tight, settings)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, source * valid, deviation
