@@ -234,6 +234,7 @@ def test_the_idle_child_needs_less_than_700_mb(run, samples):
     scan, mask = (read_image(samples / f"HealthyHead_{name}.nii.gz") for name in ("T1", "hole"))
     run.process.start(scan, mask, QUICK)
     run.outcome(240)
+    time.sleep(1)
     status = Path(f"/proc/{run.pid}/status").read_text()
     kilobytes = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
     assert 100_000 < kilobytes < 700_000
