@@ -149,7 +149,7 @@ def test_a_real_run_gives_what_the_engine_gives_in_this_process_bit_for_bit(
 @posix
 def test_a_run_that_is_stopped_is_gone_at_once_and_for_good(run, scan, mask, temporary, child, tiny):
     run.process.start(scan, mask, replace(QUICK, iterations=1000))
-    run.wait(lambda: "aligning" in run.stages)
+    run.wait(lambda: "aligning" in run.stages, 240)
     pid, heard = run.pid, len(run.progress)
     assert exists(pid)
     assert len(list(temporary.iterdir())) == 1
@@ -252,6 +252,31 @@ def test_stopping_ends_the_idle_child_too(run, child, tiny):
     assert run.process._process is None
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("working", [False, True])
+def test_stopping_ends_the_real_child_behind_a_launcher_too(run, tiny, tmp_path, monkeypatch, working):
+    """In a build tree of Slicer, python-real is not beside the launcher."""
+    real, launcher, noted = tmp_path / "real.py", tmp_path / "launcher.py", tmp_path / "pid"
+    real.write_text(f"""
+import json, os, sys, time
+print(json.dumps({{"event": "ready", "pid": os.getpid()}}), flush=True)
+open({str(noted)!r}, "w").write(str(os.getpid()))
+sys.stdin.readline()
+time.sleep(60)
+""")
+    launcher.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, {str(real)!r}])")
+    monkeypatch.setattr(process, "command", lambda: [sys.executable, str(launcher)])
+    run.process.prepare("vae3")
+    if working:
+        run.process.start(tiny, tiny, QUICK)
+    run.wait(lambda: run.process._pid)
+    run.wait(lambda: noted.exists() and noted.read_text())
+    pid = int(noted.read_text())
+    assert pid != run.pid
+    run.process.stop()
+    run.wait(lambda: not exists(pid) or "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), 10)
+
+
 @posix
 def test_a_child_that_was_killed_while_it_was_idle_is_replaced_without_a_word(run, child, tiny):
     child(COPY + DONE)
@@ -296,7 +321,7 @@ def serving(folder):
 
 def test_the_idle_child_ends_with_the_application(tmp_path):
     with serving(tmp_path) as child:
-        assert json.loads(child.stdout.readline()) == {"event": "ready"}
+        assert json.loads(child.stdout.readline()) == {"event": "ready", "pid": child.pid}
         child.stdin.close()
         assert child.wait(20) == 0
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,9 @@ class InpaintingProcess:
         if process is not None:
             process.blockSignals(True)  # the process may live longer than PATIENCE
             process.kill()
+            if self._pid not in (0, process.processId()):  # in a build tree of Slicer, the process is only a launcher
+                with suppress(OSError):
+                    os.kill(self._pid, signal.SIGTERM)
             process.waitForFinished(PATIENCE)
             self._forget_child()
         self._forget_run()
@@ -128,7 +132,7 @@ class InpaintingProcess:
         return self._process.state() != qt.QProcess.NotRunning
 
     def _launch(self, model: str) -> None:
-        self._started, self._last_line = False, ""
+        self._started, self._last_line, self._pid = False, "", 0
         self._partial_output, self._partial_error = b"", b""
         application = qt.QCoreApplication.instance()
         # A callback may stop the child, which is not allowed while a QProcess emits a signal. So its signals only start
@@ -191,8 +195,8 @@ class InpaintingProcess:
         except ValueError:
             event = None
         match event:
-            case {"event": "ready"}:
-                return
+            case {"event": "ready", "pid": int(pid)}:
+                self._pid = pid
             case {"event": "progress", "fraction": float() | int() as done, "stage": str(stage), "message": str(text)}:
                 if self.running:
                     self._answered = True

@@ -29,7 +29,7 @@ def serve(model: str, orders: Iterable[str]) -> None:
     """Load the model, then do what the orders say until they end."""
     console, kept, home = Console("json"), Kept(), Path.cwd()
     _warm_up(kept, model)
-    console.event("ready")
+    console.event("ready", pid=os.getpid())
     for line in orders:
         folder, settings = read_order(line)
         try:
