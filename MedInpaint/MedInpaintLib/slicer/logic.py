@@ -16,6 +16,8 @@ from .child.process import InpaintingProcess
 from .parameters import MedInpaintParameterNode
 from .scene import nodes, results
 
+SHARED = "medInpaintLogic"  # its name among slicer.modules
+
 
 class MedInpaintLogic(ScriptedLoadableModuleLogic):
     """Inpainting of volume nodes: here and now, or in a child process."""
@@ -23,7 +25,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
         self._model = Settings().model  # of the latest run
-        self._onProgress = self._onResult = self._onFailed = None  # of the run that is under way
+        self._onProgress = self._onResult = self._onFailed = self._onStopped = None  # of the run that is under way
         self._process = InpaintingProcess(
             lambda *told: self._onProgress(*told),
             logging.warning,
@@ -128,6 +130,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         onProgress: Callable[[float, str, str, float | None], None],
         onDone: Callable[[object], None],
         onFailed: Callable[[str], None],
+        onStopped: Callable[[], None] = lambda: None,
     ) -> None:
         """Fill the lesion in a child process: like inpaint(), but it returns at once and the application stays usable.
 
@@ -135,6 +138,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             onProgress: called with the done fraction, the stage, a message, and the seconds left (None: unknown).
             onDone: called with the node of the result.
             onFailed: called with one sentence.
+            onStopped: called if the run is cancelled or closed, by whomever.
 
         Raises:
             InputError: the input cannot be used, or another run is under way.
@@ -166,18 +170,34 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             onFailed(sentence)
 
         self._onProgress, self._onResult, self._onFailed = onProgress, done, failed
-        self._model = settings.model
+        self._onStopped, self._model = onStopped, settings.model
         self._process.start(image, mask, settings)
 
     def cancel(self) -> None:
         """End the run, if there is one, with its temporary files. A new child process waits for the next run."""
         if self.running:
-            self._process.stop()
+            self.close()
             self.prepare()
 
     def close(self) -> None:
         """End the child process, if there is one, also if a run is under way: it knows a scan of the scene."""
+        running = self.running
         self._process.stop()
+        if running:
+            self._onStopped()
+
+
+def sharedLogic() -> MedInpaintLogic:
+    """The logic that the panel and the effects share: the application has one child process."""
+    if getattr(slicer.modules, SHARED, None) is None:
+        setattr(slicer.modules, SHARED, MedInpaintLogic())
+    return getattr(slicer.modules, SHARED)
+
+
+def forgetSharedLogic() -> None:
+    """End the child process of the shared logic; whoever asks next gets a new logic, of the code as it is then."""
+    sharedLogic().close()
+    setattr(slicer.modules, SHARED, None)
 
 
 def _images(volumeNode, maskNode, segmentId: str | None):

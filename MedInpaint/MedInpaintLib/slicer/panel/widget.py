@@ -11,7 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from ...errors import InputError
-from ..logic import MedInpaintLogic
+from ..logic import forgetSharedLogic, sharedLogic
 from ..scene import results, views
 from .comparison import ComparisonSection
 from .lesion import LesionSection
@@ -44,7 +44,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = MedInpaintLogic()
+        self.logic = sharedLogic()
         self.comparison = ComparisonSection(self.ui)
         self.lesion = LesionSection(self.ui, self._update, self.comparison.showScan)
         self._sections = (self.lesion, ModelSection(self.ui), self.comparison)
@@ -63,7 +63,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """Slicer calls this before it unloads the module or loads it again, and when the application ends."""
-        self.logic.close()
+        forgetSharedLogic()
         slicer.app.disconnect("aboutToQuit()", self.logic.close)
         self.setParameterNode(None)
         self.lesion.cleanup()
@@ -192,6 +192,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     self.onProgress,
                     self.onDone,
                     self.onFailed,
+                    self._updateButtons,
                 )
         except InputError as error:
             self.onFailed(str(error))
