@@ -15,6 +15,7 @@ from ..logic import forgetSharedLogic, sharedLogic
 from ..scene import results, views
 from .comparison import ComparisonSection
 from .lesion import LesionSection
+from .many import ManySection
 from .mark import SyntheticMark
 from .model import ModelSection
 from .words import statusText, statusToolTip
@@ -47,7 +48,8 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = sharedLogic()
         self.comparison = ComparisonSection(self.ui)
         self.lesion = LesionSection(self.ui, self._update, self.comparison.showScan)
-        self._sections = (self.lesion, ModelSection(self.ui), self.comparison)
+        self.many = ManySection(self.ui, self.logic, self._prepareTorch, self._updateButtons)
+        self._sections = (self.lesion, ModelSection(self.ui), self.comparison, self.many)
         self.mark = SyntheticMark()
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -150,6 +152,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateButtons()
 
     def _updateButtons(self):
+        self.many.update()
         running = self.logic.running
         obstacle = self._obstacle()
         self.ui.inpaintButton.setEnabled(not obstacle)
@@ -163,7 +166,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Why Inpaint cannot be pressed; empty if it can."""
         if self._busy:
             return self._busy
-        if self.logic.running:
+        if self.logic.running or self.many.running:
             return _("Inpainting is under way: wait for it or cancel it.")
         if not self._parameters or not self._parameters.inputVolume:
             return _("Load a T1-weighted brain MRI and choose it as the scan.")
