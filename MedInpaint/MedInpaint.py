@@ -1,6 +1,7 @@
 """The Slicer module MedInpaint: what the application shows of it, and the classes that it looks for in this file."""
 
 import slicer
+from MedInpaintLib.slicer.effect import registerEffect
 from MedInpaintLib.slicer.logic import MedInpaintLogic
 from MedInpaintLib.slicer.panel.widget import MedInpaintWidget
 from MedInpaintLib.slicer.samples import registerSampleData
@@ -33,3 +34,4 @@ class MedInpaint(ScriptedLoadableModule):
             "2021). Samples: 3D-MR-MS (Lesjak et al. 2018) and OpenfMRI ds000011 (Foerde et al. 2006)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerEffect)

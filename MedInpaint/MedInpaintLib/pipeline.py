@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .blending.blend import blend_into_scan, deviation_on_scan
 from .blending.rim import Rim, find_rim
 from .errors import explain_out_of_memory
+from .kept import Kept
 from .models.registry import find_model
 from .report.run import run_report
 from .search.fallback import with_fallback
@@ -57,7 +58,11 @@ class Result:
 
 @explain_out_of_memory()
 def inpaint(
-    image: sitk.Image, mask: sitk.Image, settings: Settings | None = None, progress: Progress | None = None
+    image: sitk.Image,
+    mask: sitk.Image,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Result:
     """Fill the lesion of a T1-weighted brain MRI with the tissue a healthy brain would have there.
 
@@ -66,6 +71,7 @@ def inpaint(
         mask: the lesion, all voxels that are not 0 or have settings.label, on any grid in the same physical space.
         settings: the settings; None for the defaults.
         progress: called with the fraction done, the stage and a message; may raise Cancelled to stop the run.
+        kept: what earlier runs in this process left, and this one leaves for the next; None for a run of its own.
 
     Raises:
         InputError: the input cannot be used, or there is not enough memory; its message says why and what to do.
@@ -74,11 +80,12 @@ def inpaint(
 
     settings = settings or Settings()
     progress = progress or (lambda fraction, stage, message: None)
+    kept = kept or Kept()
     clock = _Clock()
 
     progress(0.0, "reading", "checking the scan and the mask")
     model, device = find_model(settings.model), choose_device(settings.device)
-    template, network = model.template(), model.network(choose_device("cpu"))
+    template, network = kept.load(model)
     clock.end("reading")
 
     case = prepare_case(  # checks the input, aligns the scan, and cuts it into the model's slices
@@ -88,6 +95,7 @@ def inpaint(
         settings.label,
         settings.grow,
         lambda done, message: progress(0.05 + 0.2 * done, "aligning", message),
+        kept.align,
     )
     clock.end("aligning")
 
@@ -131,6 +139,7 @@ class Prediction:
         search: the result of the latent search.
         stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
         rim: whether the mask looks tight.
+        on_scan: the searched slices G(z) and where they are defined, on the scan's grid; None: not computed yet.
     """
 
     slices: np.ndarray
@@ -138,6 +147,7 @@ class Prediction:
     search: Generated
     stack: Slices
     rim: Rim
+    on_scan: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def predict(
@@ -159,7 +169,7 @@ def predict(
     generated, valid = to_scan(case.scan, first.search.slices, case.slices, case.alignment, case.template)
     rim = find_rim(case, generated, valid)
     if not rim.tight:
-        return replace(first, rim=rim)
+        return replace(first, rim=rim, on_scan=(generated, valid))
     stack = case.without_rim(rim.width).slices
     second = generate(
         network, stack, count, settings, lambda done, text: progress(FIRST + (1 - FIRST) * done, text), chunk
@@ -196,7 +206,9 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
-    generated, _ = to_scan(case.scan, prediction.search.slices, case.slices, case.alignment, case.template)
+    generated, _ = prediction.on_scan or to_scan(
+        case.scan, prediction.search.slices, case.slices, case.alignment, case.template
+    )
     filled, noise = blend_into_scan(case, source, generated, valid, prediction.rim.tight, settings)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, source * valid, deviation

@@ -25,12 +25,15 @@ from qt_stand_in import install as install_qt
 MODULE = resources_folder().parent / "MedInpaint.py"
 COPY = """
 import SimpleITK as sitk, shutil
-scan, filled = sys.argv[2], sys.argv[4]
-generated, report, *uncertainty = (a.split("=")[1] for a in sys.argv[5:8])
-shutil.copy(scan, filled)
-sitk.WriteImage(sitk.Cast(sitk.ReadImage(scan), sitk.sitkFloat32), generated)
-open(report, "w").write(json.dumps({"image": "scan", "mask": "mask", "lesion": {}}))
-"""  # a child that gives back the scan
+from MedInpaintLib.slicer.child.exchange import FILLED, GENERATED, MASK, REPORT, SCAN, UNCERTAINTY
+shutil.copy(SCAN, FILLED)
+sitk.WriteImage(sitk.Cast(sitk.ReadImage(SCAN), sitk.sitkFloat32), GENERATED)
+open(REPORT, "w").write(json.dumps({"lesion": {}}))
+"""
+DONE = """
+os.chdir("..")
+print(json.dumps({"event": "done"}), flush=True)
+"""  # with COPY, a child that gives back the scan
 
 
 # --- PythonQt

@@ -58,7 +58,7 @@ class Model:
         """The brain that defines model space. Raises InputError if the file is missing, altered or no template."""
         content = self._read(TEMPLATE)
         try:
-            stored = _parse_template(content, self._find(TEMPLATE))
+            stored = _parse_template(content)
         except (OSError, EOFError, zlib.error, RuntimeError, ValueError) as error:
             raise InputError(f"The template of model '{self.name}' cannot be read: install it again.") from error
         image = sitk.Cast(stored / TEMPLATE_LEVELS, sitk.sitkFloat32)  # a division gives float64
@@ -198,19 +198,28 @@ def _parse_brains(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return mean, differences
 
 
-def _parse_template(content: bytes, path: Path) -> sitk.Image:
-    """The image in a template's file with this content. Raises an error if it is no template, or too large."""
-    size = 0
+def _parse_template(content: bytes) -> sitk.Image:
+    """The image in a template's file with this content. Raises an error if it is no template, or too large.
+
+    ITK cannot read it from memory, and on Windows not from a path that is not ASCII. The fields are those of NIfTI-1.
+    """
+    unpacked = bytearray()
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         while piece := file.read(PIECE):
-            size += len(piece)
-            if size > LARGEST_CONTENT:
+            unpacked += piece
+            if len(unpacked) > LARGEST_CONTENT:
                 raise ValueError("too large, unpacked")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # ITK would guess another format from the content, which may name other files
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    shape = reader.GetSize()
-    if len(shape) != 3 or max(shape) > LARGEST_SIDE or reader.GetPixelID() != sitk.sitkUInt8:
+    length, axes = np.frombuffer(unpacked, "<i4", 1), np.frombuffer(unpacked, "<i2", 4, 40)
+    kind, uses_matrix = np.frombuffer(unpacked, "<i2", 1, 70), np.frombuffer(unpacked, "<i2", 1, 254)
+    fits = axes.min() > 0 and axes.max() <= LARGEST_SIDE
+    if [*length, axes[0], *kind] != [348, 3, 2] or uses_matrix <= 0 or not fits:
         raise ValueError("no volume of 8-bit grey levels")
-    return reader.Execute()
+    start = int(np.frombuffer(unpacked, "<f4", 1, 108)[0])
+    voxels = np.frombuffer(unpacked, np.uint8, int(np.prod(axes[1:], dtype=np.int64)), start)
+    spacing = np.frombuffer(unpacked, "<f4", 3, 80).astype(float)
+    matrix = np.frombuffer(unpacked, "<f4", 12, 280).reshape(3, 4) * np.array([[-1.0], [-1.0], [1.0]])  # RAS to LPS
+    image = sitk.GetImageFromArray(voxels.reshape(axes[:0:-1]))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(matrix[:, 3].tolist())
+    image.SetDirection((matrix[:, :3] / spacing).ravel().tolist())
+    return image

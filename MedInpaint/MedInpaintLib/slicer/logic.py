@@ -16,13 +16,22 @@ from .child.process import InpaintingProcess
 from .parameters import MedInpaintParameterNode
 from .scene import nodes, results
 
+SHARED = "medInpaintLogic"  # its name among slicer.modules
+
 
 class MedInpaintLogic(ScriptedLoadableModuleLogic):
     """Inpainting of volume nodes: here and now, or in a child process."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self._process: InpaintingProcess | None = None
+        self._model = Settings().model  # of the latest run
+        self._onProgress = self._onResult = self._onFailed = self._onStopped = None  # of the run that is under way
+        self._process = InpaintingProcess(
+            lambda *told: self._onProgress(*told),
+            logging.warning,
+            lambda result: self._onResult(result),
+            lambda sentence: self._onFailed(sentence),
+        )
 
     def getParameterNode(self):
         """The choices of the panel."""
@@ -112,8 +121,17 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
     @property
     def running(self) -> bool:
-        """Whether a child process is at work."""
-        return self._process is not None and self._process.running
+        """Whether a run is under way in the child process."""
+        return self._process.running
+
+    def prepare(self, model: str | None = None) -> None:
+        """Start the child process if there is none and PyTorch can be used, so that the next run begins at once.
+
+        Args:
+            model: the model that the child loads; None: that of the latest run.
+        """
+        if not self.torchProblem():
+            self._process.prepare(model or self._model)
 
     def start(
         self,
@@ -127,6 +145,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         onProgress: Callable[[float, str, str, float | None], None],
         onDone: Callable[[object], None],
         onFailed: Callable[[str], None],
+        onStopped: Callable[[], None] = lambda: None,
     ) -> None:
         """Fill the lesion in a child process: like inpaint(), but it returns at once and the application stays usable.
 
@@ -134,6 +153,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             onProgress: called with the done fraction, the stage, a message, and the seconds left (None: unknown).
             onDone: called with the node of the result.
             onFailed: called with one sentence.
+            onStopped: called if the run is cancelled or closed, by whomever.
 
         Raises:
             InputError: the input cannot be used, or another run is under way.
@@ -160,16 +180,39 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
                 onDone(node)
 
         def failed(sentence):
-            logging.info(process.log)
+            logging.info(self._process.log)
+            self.prepare()  # the child may have crashed
             onFailed(sentence)
 
-        process = self._process = InpaintingProcess(onProgress, logging.warning, done, failed)
-        process.start(image, mask, settings)
+        self._onProgress, self._onResult, self._onFailed = onProgress, done, failed
+        self._onStopped, self._model = onStopped, settings.model
+        self._process.start(image, mask, settings)
 
     def cancel(self) -> None:
-        """End the child process, if there is one, with its temporary files."""
-        if self._process is not None:
-            self._process.stop()
+        """End the run, if there is one, with its temporary files. A new child process waits for the next run."""
+        if self.running:
+            self.close()
+            self.prepare()
+
+    def close(self) -> None:
+        """End the child process, if there is one, also if a run is under way: it knows a scan of the scene."""
+        running = self.running
+        self._process.stop()
+        if running:
+            self._onStopped()
+
+
+def sharedLogic() -> MedInpaintLogic:
+    """The logic that the panel and the effects share: the application has one child process."""
+    if getattr(slicer.modules, SHARED, None) is None:
+        setattr(slicer.modules, SHARED, MedInpaintLogic())
+    return getattr(slicer.modules, SHARED)
+
+
+def forgetSharedLogic() -> None:
+    """End the child process of the shared logic; whoever asks next gets a new logic, of the code as it is then."""
+    sharedLogic().close()
+    setattr(slicer.modules, SHARED, None)
 
 
 def _images(volumeNode, maskNode, segmentId: str | None):

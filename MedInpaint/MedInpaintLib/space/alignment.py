@@ -63,10 +63,23 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
         raise InputError(
             "The scan cannot be aligned with the model: check that it shows a brain and the mask marks only the lesion."
         ) from error
+    brain = brain_mask(scan, values, hole, template, transform, extracted)
+    return Alignment(transform, brain, _correlation(moving, known, template, transform), extracted)
+
+
+def brain_mask(
+    scan: sitk.Image,
+    values: np.ndarray,
+    hole: np.ndarray,
+    template: Template,
+    transform: sitk.AffineTransform,
+    extracted: bool,
+) -> np.ndarray:
+    """The brain mask of an aligned scan, bool (z, y, x). Arguments as in `align` and `Alignment`."""
     brain = resample_mask(template.brain, scan, transform.GetInverse())
     if extracted:
         brain &= ndimage.binary_fill_holes((values != 0) | hole)
-    return Alignment(transform, brain, _correlation(moving, known, template, transform), extracted)
+    return brain
 
 
 def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:

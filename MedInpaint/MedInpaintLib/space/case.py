@@ -59,11 +59,12 @@ def prepare_case(
     label: int | None = None,
     grow: float = 0.0,
     progress: Callable[[float, str], None] = lambda done, message: None,
+    align: Callable[[sitk.Image, np.ndarray, np.ndarray, Template], Alignment] = align,
 ) -> Case:
     """Check the input, align the scan and cut it into slices. Raises InputError if the input cannot be used.
 
     `label` and `grow` are those of Settings. `progress` is called with the done fraction and a message, and may raise
-    Cancelled.
+    Cancelled. `align` finds the alignment; see `space.alignment.align`.
     """
     progress(0.0, "registering the model's template to the scan")
     values, hole = check_input(image, mask, label, grow)

@@ -28,6 +28,7 @@ ORDER = {  # folder: what is in it, from top to bottom; an entry imports entries
         pipeline
         report
         blending
+        kept
         search
         models
         space
@@ -50,10 +51,11 @@ ORDER = {  # folder: what is in it, from top to bottom; an entry imports entries
         slices
         """,
     "slicer": """
+        MedInpaintEffect
         selftest
         panel
         logic
-        parameters samples torch_setup
+        parameters samples torch_setup effect
         child scene
         """,
 }

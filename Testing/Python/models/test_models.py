@@ -140,6 +140,19 @@ def test_a_loaded_network_is_ready_to_use_and_not_to_train(model):
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_the_template_is_read_as_itk_reads_it_and_itk_never_sees_its_path(model, monkeypatch):
+    """On Windows ITK cannot open a path that is not ASCII, such as that of a user."""
+    for found in (model, find_model("vae3")):
+        path = found._find(TEMPLATE)
+        stored = sitk.ReadImage(str(path))
+        with monkeypatch.context() as patch:
+            patch.setattr(sitk, "ImageFileReader", lambda: pytest.fail("read by ITK"))
+            got = found.template().image
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(stored) / np.float32(200))
+        for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(got, geometry)() == getattr(stored, geometry)()
+
+
 def test_a_saved_template_comes_back_to_half_a_grey_level_with_its_brain_and_grid(model):
     saved, loaded = small_template(), model.template()
     brain = sitk.GetArrayFromImage(saved.brain)

@@ -17,6 +17,11 @@ from MedInpaintLib.volumes.read import read_image
 from slicer_scene import QUICK, add_label_map, add_volume, scene  # noqa: F401  # scene is a fixture
 
 desktop.install()
+ORDERED = """
+import json, os, sys, time
+order = json.loads(sys.stdin.readline() or sys.exit())
+os.chdir(order["folder"])
+"""
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +47,13 @@ def loaded_module():
 
 @pytest.fixture
 def module(loaded_module, monkeypatch, scene):  # noqa: F811
-    """MedInpaint.py in the desktop's stand-ins. `errors` are the sentences it would show in dialogues."""
+    """MedInpaint.py in the desktop's stand-ins. `errors` are the sentences it would show in dialogues.
+
+    No child is started before there is a run.
+    """
+    from MedInpaintLib.slicer.child.process import InpaintingProcess
+
+    monkeypatch.setattr(InpaintingProcess, "prepare", lambda self, model: None)
     loaded_module.errors = []
     desktop.patch_slicer(monkeypatch, scene, loaded_module.errors)
     return loaded_module
@@ -97,12 +108,12 @@ def engine(expected, monkeypatch):
 
 @pytest.fixture
 def child(tmp_path, monkeypatch):
-    """Puts a script of Python in the place of the engine."""
+    """Puts a script of Python in the place of the child. It runs in the folder of the first order, `order`."""
     from MedInpaintLib.slicer.child import process
 
     def replace_by(code):
         script = tmp_path / "child.py"
-        script.write_text("import json, os, sys, time\n" + textwrap.dedent(code), encoding="utf-8")
+        script.write_text(ORDERED + textwrap.dedent(code), encoding="utf-8")
         monkeypatch.setattr(process, "command", lambda: [sys.executable, str(script)])
 
     return replace_by

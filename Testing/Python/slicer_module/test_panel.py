@@ -1,5 +1,7 @@
 """The panel on real nodes, with real Qt, a real child process once, and scripts in its place elsewhere."""
 
+import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from desktop import COPY, click, wait
+from desktop import COPY, DONE, click, wait
 from MedInpaintLib import InputError, Settings
 from MedInpaintLib.models.registry import shipped_models
 from MedInpaintLib.settings import MAXIMUM_GROWTH
+from MedInpaintLib.slicer.child.process import InpaintingProcess
 from MedInpaintLib.slicer.panel.words import statusText, statusToolTip
 from MedInpaintLib.slicer.parameters import MedInpaintParameterNode
 from MedInpaintLib.slicer.scene import results
@@ -32,6 +35,7 @@ from slicer_scene import (
     voxels,
 )
 
+PREPARE = InpaintingProcess.prepare  # the fixture `module` puts nothing in its place
 AT_WORK = """
 print(json.dumps({"event": "progress", "fraction": 0.5, "stage": "aligning", "message": "brain"}), flush=True)
 time.sleep(60)
@@ -307,6 +311,104 @@ def test_unloading_the_module_ends_a_run(panel, child):
     assert not panel.logic.running
 
 
+@pytest.fixture
+def ready(module, case, child, monkeypatch):
+    """An open panel whose child waits."""
+    monkeypatch.setattr(InpaintingProcess, "prepare", PREPARE)
+    child("")
+    widget = module.MedInpaintWidget()
+    widget.setup()
+    assert child_of(widget) is None
+    widget.enter()
+    yield widget
+    widget.cleanup()
+
+
+def child_of(panel):
+    """The process id of the panel's child; None if there is none."""
+    process = panel.logic._process._process
+    return process and process.processId()
+
+
+def exists(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+
+@posix
+def test_a_child_waits_as_soon_as_the_module_is_entered_and_stays_when_it_is_left(ready):
+    child = child_of(ready)
+    assert exists(child)
+    ready.exit()
+    ready.enter()
+    assert child_of(ready) == child
+    assert not ready.logic.running
+
+
+@posix
+@pytest.mark.parametrize("end", [
+    lambda panel, scene: panel.cleanup(),
+    lambda panel, scene: slicer.app.emit("aboutToQuit()"),
+], ids=["module", "application"])  # fmt: skip
+def test_the_waiting_child_ends_with_the_module_and_the_application(ready, scene, end):
+    child = child_of(ready)
+    end(ready, scene)
+    assert not exists(child)
+    assert child_of(ready) is None
+
+
+@posix
+def test_the_waiting_child_ends_with_the_scene_whose_scan_it_knows_and_the_next_scene_has_another(ready, scene):
+    child = child_of(ready)
+    scene.Clear(0)
+    assert not exists(child)
+    assert exists(child_of(ready))
+
+
+@posix
+def test_after_cancel_and_after_a_crash_a_new_child_waits(ready, child, module, case):
+    ready.logic.getParameterNode().lesion = case.labels
+    children = [child_of(ready)]
+    child(AT_WORK)
+    for end, said in (
+        (lambda: click(ready.ui.cancelButton), "Cancelled"),
+        (lambda: os.kill(child_of(ready), signal.SIGKILL), "crashed"),
+    ):
+        click(ready.ui.inpaintButton)
+        wait(lambda: "aligning" in ready.ui.statusLabel.text)
+        end()
+        wait(lambda: not ready.logic.running)
+        assert said in ready.ui.statusLabel.text
+        children.append(child_of(ready))
+        assert exists(children[-1])
+    assert len(set(children)) == 3
+    assert len(module.errors) == 1
+
+
+def test_without_torch_no_child_is_started(module, case, monkeypatch):
+    widget = module.MedInpaintWidget()
+    widget.setup()
+    monkeypatch.setattr(widget.logic, "torchProblem", lambda: "PyTorch is not installed.")
+    widget.enter()
+    assert child_of(widget) is None
+    widget.cleanup()
+
+
+def test_the_child_loads_the_model_that_is_chosen(panel, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(panel.logic._process, "prepare", loaded.append)
+    panel.enter()
+    panel.parameters.modelFolder = "/mine"
+    panel.enter()
+    assert loaded == ["vae3", "/mine"]
+
+
 # --- runs
 
 
@@ -386,8 +488,7 @@ def test_cancel_in_the_middle_leaves_the_scene_as_it_was(panel, module, scene, c
 
 def test_the_sentence_of_the_engine_is_shown_when_it_cannot_fill(panel, module, scene, child):
     child("""
-        print(json.dumps({"event": "error", "message": "The mask lies outside the brain: check it."}))
-        sys.exit(2)""")
+        print(json.dumps({"event": "error", "message": "The mask lies outside the brain: check it."}))""")
     before = contents(scene)
     click(panel.ui.inpaintButton)
     wait(lambda: module.errors)
@@ -398,7 +499,7 @@ def test_the_sentence_of_the_engine_is_shown_when_it_cannot_fill(panel, module, 
 
 
 def test_a_scan_that_is_removed_during_the_run_leaves_no_result(panel, module, case, scene, child):
-    child(COPY)
+    child(COPY + DONE)
     click(panel.ui.inpaintButton)
     scene.RemoveNode(case.volume)
     wait(lambda: module.errors)
@@ -408,7 +509,7 @@ def test_a_scan_that_is_removed_during_the_run_leaves_no_result(panel, module, c
 
 @pytest.mark.parametrize("change", [lambda array: array[1:], lambda array: array.astype(np.float32)])
 def test_a_scan_that_is_cropped_or_cast_during_the_run_ends_it_with_a_sentence(panel, module, case, child, change):
-    child(COPY)
+    child(COPY + DONE)
     click(panel.ui.inpaintButton)
     case.volume.SetAndObserveImageData(image_data(change(voxels(case.volume))))
     wait(lambda: module.errors)
@@ -422,7 +523,7 @@ def test_a_result_that_cannot_be_added_ends_the_run_with_a_sentence(panel, modul
         raise MemoryError("no memory")
 
     monkeypatch.setattr(results, "result_node", fail)
-    child(COPY)
+    child(COPY + DONE)
     before = contents(scene)
     click(panel.ui.inpaintButton)
     wait(lambda: module.errors)

@@ -1,5 +1,6 @@
 """The engine in a child process: real Qt and real processes, what they say, how they end, and that nothing is left."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +16,11 @@ import numpy as np
 import pytest
 import qt
 import SimpleITK as sitk
-from desktop import COPY
-from MedInpaintLib.command import outputs
-from MedInpaintLib.command.main import main
+from desktop import COPY, DONE
 from MedInpaintLib.errors import InputError
+from MedInpaintLib.kept import Kept
 from MedInpaintLib.models.folder import models_folder
+from MedInpaintLib.pipeline import inpaint
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.slicer.child import exchange, process, start
 from MedInpaintLib.volumes.read import read_image
@@ -148,7 +149,7 @@ def test_a_real_run_gives_what_the_engine_gives_in_this_process_bit_for_bit(
 @posix
 def test_a_run_that_is_stopped_is_gone_at_once_and_for_good(run, scan, mask, temporary, child, tiny):
     run.process.start(scan, mask, replace(QUICK, iterations=1000))
-    run.wait(lambda: "aligning" in run.stages)
+    run.wait(lambda: "aligning" in run.stages, 240)
     pid, heard = run.pid, len(run.progress)
     assert exists(pid)
     assert len(list(temporary.iterdir())) == 1
@@ -176,14 +177,9 @@ def test_wrong_input_is_told_in_the_engine_s_own_words(run, scan, mask):
 def test_the_child_opens_its_files_by_ascii_names_in_its_own_folder(run, child, tiny, temporary):
     """On Windows ITK cannot open other names, and users' temporary folders may have other names."""
     assert not str(temporary).isascii()
-    child(
-        COPY
-        + """
-        names = [scan, sys.argv[3], filled, generated, report, *uncertainty]
-        assert all(name.isascii() and os.path.dirname(name) == "" for name in names), names
-        assert os.path.dirname(os.getcwd()).endswith("äöü"), os.getcwd()
-    """.replace("\n        ", "\n")
-    )
+    names = exchange.SCAN, exchange.MASK, exchange.FILLED, exchange.GENERATED, exchange.UNCERTAINTY, exchange.REPORT
+    assert all(name.isascii() and not os.path.dirname(name) for name in names)
+    child(COPY + "assert os.path.dirname(os.getcwd()).endswith('äöü'), os.getcwd()" + DONE)
     run.process.start(tiny, tiny, QUICK)
     result = run.outcome()
     assert not isinstance(result, str), result
@@ -203,6 +199,145 @@ def test_a_model_s_folder_may_have_any_name(run, scan, mask, tmp_path, monkeypat
     assert is_a_sentence(sentence)
     assert "There is no model" not in sentence
     assert "install" in sentence
+
+
+# --- the child lives on
+
+
+def same_bits(one, other):
+    for name in ("image", "generated", "uncertainty"):
+        got, wanted = (sitk.GetArrayViewFromImage(getattr(result, name)) for result in (one, other))
+        np.testing.assert_array_equal(got, wanted)
+    assert {**one.report, "seconds": None} == {**other.report, "seconds": None}
+
+
+def test_further_runs_in_the_same_child_give_the_same_bits_also_with_another_mask(expected, run, scan, mask, temporary):
+    other = sitk.BinaryDilate(mask > 0, [1, 1, 1])
+    kept = Kept()
+    inpaint(scan, mask, QUICK, kept=kept)
+    run.process.prepare(QUICK.model)
+    pid = run.pid
+    for given, wanted in ((mask, expected), (mask, expected), (other, inpaint(scan, other, QUICK, kept=kept))):
+        run.process.start(scan, given, QUICK)
+        same_bits(run.outcome(120), wanted)
+        assert run.pid == pid
+        assert list(temporary.iterdir()) == []
+    run.process.start(scan, mask * 0, QUICK)
+    assert run.outcome() == "The mask is empty: paint the lesion or choose another mask."
+    run.process.start(scan, mask, QUICK)
+    same_bits(run.outcome(120), expected)
+    assert run.pid == pid
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_idle_child_needs_less_than_700_mb(run, samples):
+    scan, mask = (read_image(samples / f"HealthyHead_{name}.nii.gz") for name in ("T1", "hole"))
+    run.process.start(scan, mask, QUICK)
+    run.outcome(240)
+    time.sleep(1)
+    status = Path(f"/proc/{run.pid}/status").read_text()
+    kilobytes = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    assert 100_000 < kilobytes < 700_000
+
+
+@posix
+def test_stopping_ends_the_idle_child_too(run, child, tiny):
+    child("")
+    run.process.prepare("vae3")
+    pid = run.pid
+    run.process.prepare("vae3")
+    assert run.pid == pid
+    run.process.stop()
+    assert not exists(pid)
+    assert run.process._process is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("working", [False, True])
+def test_stopping_ends_the_real_child_behind_a_launcher_too(run, tiny, tmp_path, monkeypatch, working):
+    """In a build tree of Slicer, python-real is not beside the launcher."""
+    real, launcher, noted = tmp_path / "real.py", tmp_path / "launcher.py", tmp_path / "pid"
+    real.write_text(f"""
+import json, os, sys, time
+print(json.dumps({{"event": "ready", "pid": os.getpid()}}), flush=True)
+open({str(noted)!r}, "w").write(str(os.getpid()))
+sys.stdin.readline()
+time.sleep(60)
+""")
+    launcher.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, {str(real)!r}])")
+    monkeypatch.setattr(process, "command", lambda: [sys.executable, str(launcher)])
+    run.process.prepare("vae3")
+    if working:
+        run.process.start(tiny, tiny, QUICK)
+    run.wait(lambda: run.process._pid)
+    run.wait(lambda: noted.exists() and noted.read_text())
+    pid = int(noted.read_text())
+    assert pid != run.pid
+    run.process.stop()
+    run.wait(lambda: not exists(pid) or "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), 10)
+
+
+@posix
+def test_a_child_that_was_killed_while_it_was_idle_is_replaced_without_a_word(run, child, tiny):
+    child(COPY + DONE)
+    run.process.prepare("vae3")
+    pid = run.pid
+    os.kill(pid, signal.SIGKILL)
+    run.process.start(tiny, tiny, QUICK)
+    result = run.outcome()
+    assert not isinstance(result, str), result
+    assert run.warnings == []
+
+
+def test_a_child_that_ends_before_it_takes_up_the_run_is_replaced_once(run, child, tiny, tmp_path):
+    started = tmp_path / "started"
+    child(f"open({str(started)!r}, 'a').write('x')\nsys.exit('no luck')")
+    run.process.prepare("vae3")
+    run.process.start(tiny, tiny, QUICK)
+    assert "(no luck)" in run.outcome()
+    assert started.read_text() == "xx"
+
+
+@posix
+def test_after_a_crash_the_next_run_has_a_new_child(run, child, tiny):
+    child("print(json.dumps({'event': 'device', 'device': 'cpu'}), flush=True)\nos.abort()")
+    run.process.prepare("vae3")
+    run.process.start(tiny, tiny, QUICK)
+    assert "crashed" in run.outcome()
+    child(COPY + DONE)
+    run.process.start(tiny, tiny, QUICK)
+    result = run.outcome()
+    assert not isinstance(result, str), result
+
+
+def serving(folder):
+    """The real child as a process of this test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "MedInpaintLib.slicer.child.server", "vae3"], cwd=folder, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(MedInpaintLib.__file__).parents[1])},
+    )  # fmt: skip
+
+
+def test_the_idle_child_ends_with_the_application(tmp_path):
+    with serving(tmp_path) as child:
+        assert json.loads(child.stdout.readline()) == {"event": "ready", "pid": child.pid}
+        child.stdin.close()
+        assert child.wait(20) == 0
+
+
+def test_a_child_at_work_whose_application_has_died_ends_and_removes_the_scan(tmp_path, scan, mask):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    exchange.write_inputs(folder, scan, mask)
+    with serving(tmp_path) as child:
+        child.stdin.write(exchange.order(folder, QUICK))
+        child.stdin.close()
+        while "aligning" not in child.stdout.readline().decode():
+            pass
+        child.stdout.close()
+        assert child.wait(60) != 0
+    assert not folder.exists()
 
 
 # --- children that end badly
@@ -232,45 +367,40 @@ def test_a_traceback_is_kept_and_its_last_line_told(run, child, tiny):
 
 
 def test_a_refusal_is_told_as_it_was_said(run, child, tiny):
-    child("""
-        print(json.dumps({"event": "error", "message": "The mask is empty: paint the lesion."}))
-        print("medinpaint: The mask is empty: paint the lesion.", file=sys.stderr)
-        sys.exit(2)""")
+    child("print(json.dumps({'event': 'error', 'message': 'The mask is empty: paint the lesion.'}))")
     run.process.start(tiny, tiny, QUICK)
     assert run.outcome() == "The mask is empty: paint the lesion."
 
 
-def test_a_refusal_before_the_events_began_is_told_as_it_was_said(run, child, tiny):
-    child("print('medinpaint: Unrecognized arguments: see `medinpaint run --help`.', file=sys.stderr)\nsys.exit(2)")
-    run.process.start(tiny, tiny, QUICK)
-    assert run.outcome() == "Unrecognized arguments: see `medinpaint run --help`."
-
-
-def test_exit_code_2_of_something_else_is_no_refusal(run, child, tiny):
-    child("print('python: cannot open file', file=sys.stderr)\nsys.exit(2)")
+def test_a_failure_that_the_child_survives_is_told_and_its_traceback_kept(run, child, tiny):
+    child("""
+        told = {"event": "failed", "message": "KeyError: 'z'", "details": "Traceback\\n  in work"}
+        print(json.dumps(told), flush=True)
+        sys.stdin.readline()""")
     run.process.start(tiny, tiny, QUICK)
     sentence = run.outcome()
-    assert sentence.startswith("The computation failed (python: cannot open file)")
+    assert sentence.startswith("The computation failed (KeyError: 'z')")
     assert is_a_sentence(sentence)
+    assert run.process.log.splitlines() == ["Traceback", "  in work"]
 
 
 BROKEN = {
-    "no output": "",
-    "half an image": f"{COPY}\nos.truncate(filled, 300)",
-    "no image": f"{COPY}\nopen(filled, 'w').write('hello')",
-    "another grid": f"{COPY}\nsitk.WriteImage(sitk.ConstantPad(sitk.ReadImage(scan), (1, 1, 1)), filled)",
-    "another pixel type": f"{COPY}\nshutil.copy(generated, filled)",
-    "no generated volume": f"{COPY}\nos.remove(generated)",
-    "half an uncertainty": f"{COPY}\nopen(uncertainty[0], 'w').write('ObjectType = Image')",
-    "no report": f"{COPY}\nos.remove(report)",
-    "half a report": f"{COPY}\nopen(report, 'w').write('{{')",
-    "another report": f"{COPY}\nopen(report, 'w').write('[]')",
+    "no output": "os.remove('scan.mha')",
+    "half an image": f"{COPY}\nos.truncate(FILLED, 300)",
+    "no image": f"{COPY}\nopen(FILLED, 'w').write('hello')",
+    "another grid": f"{COPY}\nsitk.WriteImage(sitk.ConstantPad(sitk.ReadImage(SCAN), (1, 1, 1)), FILLED)",
+    "another pixel type": f"{COPY}\nshutil.copy(GENERATED, FILLED)",
+    "no generated volume": f"{COPY}\nos.remove(GENERATED)",
+    "half an uncertainty": f"{COPY}\nopen(UNCERTAINTY, 'w').write('ObjectType = Image')",
+    "no report": f"{COPY}\nos.remove(REPORT)",
+    "half a report": f"{COPY}\nopen(REPORT, 'w').write('{{')",
+    "another report": f"{COPY}\nopen(REPORT, 'w').write('[]')",
 }
 
 
 @pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN)
 def test_a_child_that_claims_success_without_a_whole_result_is_reported(run, child, tiny, code):
-    child(code)
+    child(code + DONE)
     run.process.start(tiny, tiny, QUICK)
     sentence = run.outcome()
     assert isinstance(sentence, str)
@@ -282,7 +412,7 @@ def test_a_child_that_claims_success_without_a_whole_result_is_reported(run, chi
 def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, child, tiny):
     tiny.SetMetaData("0010|0010", "Doe^Jane")
     tiny.SetOrigin((0.1, 1 / 3, -7))
-    child(COPY + "assert b'Doe' not in open(scan, 'rb').read()")
+    child(COPY + "assert b'Doe' not in open(SCAN, 'rb').read()" + DONE)
     run.process.start(tiny, tiny, QUICK)
     result = run.outcome()
     assert not isinstance(result, str), result
@@ -292,26 +422,17 @@ def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, c
     assert result.report == {"lesion": {}}
 
 
-def test_an_uncertainty_is_asked_for_where_there_can_be_one_and_read_where_it_was_written(run, child, tiny):
-    child(COPY + "assert os.path.basename(uncertainty[0]) == 'uncertainty.mha'\n"
-          "sitk.WriteImage(sitk.ReadImage(generated) + 0.5, uncertainty[0])")  # fmt: skip
+def test_an_uncertainty_is_read_if_there_is_one(run, child, tiny):
+    child(COPY + "sitk.WriteImage(sitk.ReadImage(GENERATED) + 0.5, UNCERTAINTY)" + DONE)
     run.process.start(tiny, tiny, QUICK)
     result = run.outcome()
     assert sitk.Hash(result.uncertainty) == sitk.Hash(result.generated + 0.5)
 
-    child(COPY + "assert not any(option.startswith('--uncertainty') for option in sys.argv)")
+    child(COPY + DONE)
     run.process.start(tiny, tiny, replace(QUICK, residual=False))
     result = run.outcome()
     assert not isinstance(result, str), result
     assert result.uncertainty is None
-
-
-def test_the_child_is_told_how_far_the_lesion_grows(run, child, tiny):
-    for grow, told in ((0.0, []), (1.5, ["--grow=1.5"])):
-        child(f"{COPY}assert [option for option in sys.argv if 'grow' in option] == {told}")
-        run.process.start(tiny, tiny, replace(QUICK, grow=grow))
-        result = run.outcome()
-        assert not isinstance(result, str), result
 
 
 def test_a_program_that_is_missing_is_reported(run, monkeypatch, tmp_path, tiny):
@@ -611,37 +732,24 @@ CHANGES = [
 ]
 
 
-def parsed(options, monkeypatch):
-    """The settings that the command reads from these options."""
-    read = []
-    monkeypatch.setattr(outputs, "run_files", lambda image, mask, outputs, settings, console: read.append(settings))
-    assert main(["run", "a.nii", "b.nii", "c.nii", "--progress=json", *options]) == 0
-    return read.pop()
-
-
-def test_the_growth_is_among_the_arguments_only_if_the_lesion_grows():
-    assert exchange.arguments(Settings()) == exchange.arguments(Settings(grow=0)) == []
-    assert exchange.arguments(Settings(grow=1.5)) == ["--grow=1.5"]
-
-
 @pytest.mark.parametrize("change", [{}, *CHANGES], ids=str)
-def test_the_command_reads_the_same_settings_from_the_arguments(monkeypatch, change):
-    settings = Settings(**change)
-    assert parsed(exchange.arguments(settings), monkeypatch) == settings
+def test_the_child_reads_the_settings_that_it_was_given(tmp_path, change):
+    line = exchange.order(tmp_path / "ä\nö", Settings(**change))
+    assert line.isascii()
+    assert (line[-1:], line.count(b"\n")) == (b"\n", 1)
+    assert exchange.read_order(line.decode()) == (tmp_path / "ä\nö", Settings(**change))
 
 
 def test_every_setting_is_among_those_changes():
     assert {name for change in CHANGES for name in change} == {field.name for field in fields(Settings)}
 
 
-def test_all_settings_may_be_changed_at_once(monkeypatch):
-    settings = Settings("m", "cpu", -2, 1.5, 7, 3, 1.5, 9, True, True, False, "2d", True, 5)
-    assert parsed(exchange.arguments(settings), monkeypatch) == settings
-
-
-def test_values_without_effect_are_left_out_as_the_command_refuses_them(monkeypatch):
-    settings = Settings(weighting=False, window=9, prior=False, prior_weight=2)
-    assert parsed(exchange.arguments(settings), monkeypatch) == Settings(weighting=False, prior=False)
+def test_a_model_s_folder_is_told_so_that_another_working_directory_does_not_matter(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    line = exchange.order(tmp_path, Settings(model="mine")).decode()
+    assert exchange.read_order(line)[1].model == str(tmp_path / "mine")
+    assert exchange.model_path("vae3") == "vae3"
 
 
 def executable(folder, name):
@@ -656,7 +764,7 @@ def test_the_real_interpreter_is_preferred_to_slicer_s_launcher(tmp_path, monkey
     launcher = executable(tmp_path / "bin", "PythonSlicer")
     monkeypatch.setattr(sys, "executable", launcher)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
-    assert start.command() == [launcher, "-m", "MedInpaintLib"]
+    assert start.command() == [launcher, "-m", "MedInpaintLib.slicer.child.server"]
     on_path = executable(tmp_path / "path", "python-real")
     assert start.command()[0] == on_path
     beside = executable(tmp_path / "bin", "python-real")

@@ -95,7 +95,7 @@ def case(small, fast_engine):
 
 @pytest.fixture
 def aligned(monkeypatch, case):
-    def prepared(image, mask, template, label, grow, progress):
+    def prepared(image, mask, template, label, grow, progress, align):
         progress(0.0, "aligning")
         return case
 

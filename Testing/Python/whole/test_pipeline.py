@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from MedInpaintLib import Cancelled, InputError, Settings, inpaint
+from MedInpaintLib import Cancelled, InputError, Settings, inpaint, kept
 from MedInpaintLib.blending import blend
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.search import device, latent
-from MedInpaintLib.space import case
 from MedInpaintLib.volumes.image import like
 from scipy import ndimage
 from synthetic import as_mask, bits
@@ -51,10 +50,10 @@ def mask(scan, hole):
 @pytest.fixture(scope="module")
 def whole(scan, mask, fast_engine):
     """A run with nothing replaced: its result, its alignment and its progress."""
-    events, alignments, align = [], [], case.align
+    events, alignments, align = [], [], kept.align
     before = sitk.Hash(scan), sitk.Hash(mask)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(case, "align", lambda *arguments: alignments.append(align(*arguments)) or alignments[-1])
+        patch.setattr(kept, "align", lambda *arguments: alignments.append(align(*arguments)) or alignments[-1])
         result = inpaint(scan, mask, SETTINGS, lambda *event: events.append(event))
     assert (sitk.Hash(scan), sitk.Hash(mask)) == before  # the input does not change
     return result, alignments[0], events
@@ -63,14 +62,14 @@ def whole(scan, mask, fast_engine):
 @pytest.fixture
 def aligned(whole, monkeypatch):
     """The alignment of the whole run, as a registration takes seconds and always gives the same."""
-    monkeypatch.setattr(case, "align", lambda *arguments: whole[1])
+    monkeypatch.setattr(kept, "align", lambda *arguments: whole[1])
 
 
 @pytest.fixture(scope="module")
 def plain(whole, scan, mask):
     """The fill without added noise, as float64 (n,)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(case, "align", lambda *arguments: whole[1])
+        patch.setattr(kept, "align", lambda *arguments: whole[1])
         return fill(inpaint(scan, mask, QUICK), mask)
 
 
@@ -308,7 +307,7 @@ def test_a_slab_of_a_few_thin_slices_is_refused_or_filled_but_never_a_defect(sca
 )
 def test_wrong_settings_are_refused_before_the_registration(scan, mask, monkeypatch, change, complaint):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(case, "align", lambda *arguments: pytest.fail("too late"))
+    monkeypatch.setattr(kept, "align", lambda *arguments: pytest.fail("too late"))
     with pytest.raises(InputError, match=complaint):
         inpaint(scan, mask, replace(SETTINGS, **change))
 
@@ -366,7 +365,7 @@ def test_a_model_that_does_not_fit_on_the_device_runs_on_the_cpu(scan, mask, mon
     assert "on the CPU" in result.report["warnings"][0]
 
 
-@pytest.mark.parametrize(("room", "step"), [(case, "align"), (blend, "matern_blend")], ids=["align", "matern_blend"])
+@pytest.mark.parametrize(("room", "step"), [(kept, "align"), (blend, "matern_blend")], ids=["align", "matern_blend"])
 @pytest.mark.usefixtures("aligned")
 def test_a_scan_too_large_for_memory_is_refused_in_one_sentence(scan, mask, monkeypatch, room, step):
     monkeypatch.setattr(room, step, lambda *arguments, **options: np.zeros(10**14))

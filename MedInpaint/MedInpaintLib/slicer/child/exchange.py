@@ -1,10 +1,14 @@
-"""What application and child exchange: the volumes in files, the settings as options of `medinpaint run`."""
+"""What application and child exchange: an order as a line of JSON, the volumes in files of one folder.
+
+The child works in that folder and opens its files by these names: on Windows, ITK in the child cannot open a path that
+is not ASCII, such as that of a temporary folder below the user's name.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,41 +43,35 @@ def write_inputs(folder: Path, image: sitk.Image, mask: sitk.Image) -> None:
         sitk.WriteImage(plain, str(folder / name), useCompression=False)
 
 
-def files(settings: Settings) -> list[str]:
-    """The first arguments of the child: `run` and the files that it reads and writes, in its working directory.
+def model_path(model: str) -> str:
+    """The name of a model, or the path of its folder as the child, which has another working directory, finds it."""
+    return os.path.abspath(model) if os.path.isdir(model) else model
 
-    The names are relative: on Windows, ITK in the child cannot open a path that is not ASCII, such as that of a
-    temporary folder below the user's name.
+
+def order(folder: Path, settings: Settings) -> bytes:
+    """The line that tells the child to fill the scan in a folder."""
+    settings = replace(settings, model=model_path(settings.model))
+    return json.dumps({"folder": str(folder), "settings": settings.to_dict()}).encode() + b"\n"
+
+
+def read_order(line: str) -> tuple[Path, Settings]:
+    """The folder and the settings of an order."""
+    told = json.loads(line)
+    return Path(told["folder"]), Settings(**told["settings"])
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write the result for the application, the report last.
+
+    Raises:
+        RuntimeError, OSError: it cannot be written.
     """
-    names = ["run", SCAN, MASK, FILLED, f"--generated={GENERATED}", f"--report={REPORT}"]
-    return [*names, f"--uncertainty={UNCERTAINTY}"] if settings.residual else names
+    import SimpleITK as sitk
 
-
-def arguments(settings: Settings) -> list[str]:
-    """The options of `medinpaint run` that give these settings, without those that have their default.
-
-    The command refuses a window without weighting and a prior weight without a prior. There these two have no effect,
-    so they are omitted.
-    """
-    default = Settings()
-    if os.path.isdir(settings.model):  # the child has another working directory
-        settings = replace(settings, model=os.path.abspath(settings.model))
-    changed = {
-        field.name: getattr(settings, field.name)
-        for field in fields(Settings)
-        if getattr(settings, field.name) != getattr(default, field.name)
-    }
-    if not settings.weighting:
-        changed.pop("window", None)
-    if not settings.prior:
-        changed.pop("prior_weight", None)
-    options = []
-    for name, value in changed.items():
-        option = name.replace("_", "-")
-        no = value is False or (name == "blending" and value == "none")
-        # With "=", a value that begins with "-" is not mistaken for an option.
-        options.append(f"--no-{option}" if no else f"--{option}" if value is True else f"--{option}={value}")
-    return options
+    for image, name in ((result.image, FILLED), (result.generated, GENERATED), (result.uncertainty, UNCERTAINTY)):
+        if image is not None:
+            sitk.WriteImage(image, str(folder / name), useCompression=False)
+    (folder / REPORT).write_text(json.dumps(result.report, allow_nan=False), encoding="utf-8")
 
 
 def read_result(folder: Path, image: sitk.Image) -> Result:
@@ -93,6 +91,5 @@ def read_result(folder: Path, image: sitk.Image) -> Result:
     if filled.GetPixelID() != image.GetPixelID():
         raise ValueError("the result has another pixel type than the scan")
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    for name in ("image", "mask"):  # names of temporary files
-        report.pop(name, None)
+    report["lesion"]  # so that something else is refused
     return Result(like(image, sitk.GetArrayFromImage(filled)), generated, uncertainty, report)

@@ -1,6 +1,7 @@
-"""A run of the engine in a child process: the application stays usable, and the run can be cancelled.
+"""The engine in a child process: the application stays usable, and a run can be cancelled.
 
-A process, not a thread: it can be ended at any moment, and then all its memory is free again, on the GPU too.
+A process, not a thread: it can be ended at any moment, and then all its memory is free again, on the GPU too. It lives
+on after a run, with the model and the alignment of the last scan, so that the next run begins at once.
 
 This uses only what PythonQt (Slicer) and PySide6 (the tests) spell alike: methods instead of properties, new-style
 connections, and slots without arguments, so that neither overloads nor the types of signal arguments matter.
@@ -11,20 +12,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qt
 
-from ...command.main import CANCELLED, WRONG_INPUT
 from ...errors import InputError
 from ...settings import Settings
-from .exchange import arguments, files, read_result, write_inputs
+from .exchange import model_path, order, read_result, write_inputs
 from .start import command, environment
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class InpaintingProcess:
         on_done: called with the Result.
         on_failed: called with one sentence: why there is no result, and what to do.
 
-    Every run that is not stopped ends with one call of on_done or on_failed. At that time the child has ended and its
-    temporary folder is removed: both may start another run.
+    Every run that is not stopped ends with one call of on_done or on_failed. At that time its temporary folder is
+    removed: both may start another run. The child lives on and waits for it, unless it has crashed; the next run then
+    has a new one.
     """
 
     def __init__(
@@ -61,18 +63,25 @@ class InpaintingProcess:
         self._on_warning = on_warning
         self._on_done = on_done
         self._on_failed = on_failed
-        self._process: qt.QProcess | None = None
+        self._process: qt.QProcess | None = None  # the child
+        self._folder: tempfile.TemporaryDirectory | None = None  # of the run
         self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._lines: deque[bytes] = deque()
 
     @property
     def running(self) -> bool:
         """Whether a run has started that has neither ended nor been stopped."""
-        return self._process is not None
+        return self._folder is not None
 
     @property
     def log(self) -> str:
-        """The last lines that the latest child wrote besides its events, such as tracebacks."""
+        """The last lines that the child wrote besides its events since the latest run began, such as tracebacks."""
         return "\n".join(self._log)
+
+    def prepare(self, model: str) -> None:
+        """Start a child that loads this model and waits, unless there is one."""
+        if self._process is None:
+            self._launch(model)
 
     def start(self, image: sitk.Image, mask: sitk.Image, settings: Settings) -> None:
         """Start a run and return at once. If the engine refuses the input, on_failed gets its sentence.
@@ -94,38 +103,58 @@ class InpaintingProcess:
                 write_inputs(Path(folder.name), image, mask)
             except (OSError, RuntimeError) as error:
                 raise InputError("The scan cannot be written to a temporary folder: free disk space.") from error
-            self._image, self._folder, self._begun = image, folder, time.monotonic()
-            self._started, self._refusal, self._last_line = False, "", ""
-            self._partial_output, self._partial_error, self._lines = b"", b"", deque()
-            self._log.clear()
-            application = qt.QCoreApplication.instance()
-            # A callback may stop the child, which is not allowed while a QProcess emits a signal. So its signals only
-            # start this timer, and all work is done when the timer fires. Process and timer belong to the application
-            # instead of Python, so that no callback can destroy the object that is calling it.
-            self._timer = qt.QTimer(application)
-            self._timer.setSingleShot(True)
-            self._timer.timeout.connect(self._advance)
-            process = qt.QProcess(application)
-            process.setProcessEnvironment(environment())
-            process.started.connect(self._note_start)
-            process.readyReadStandardOutput.connect(self._wake)
-            process.errorOccurred.connect(self._wake)
-            process.finished.connect(self._wake)
-            program, *options = command()
-            process.setWorkingDirectory(folder.name)
-            process.start(program, [*options, *files(settings), "--progress=json", *arguments(settings)])
             on_failure.pop_all()
-        self._process = process
+        self._image, self._settings, self._folder, self._begun = image, settings, folder, time.monotonic()
+        self._log.clear()
+        self._waited = self._child_lives()  # whether the child waited for this run
+        if not self._waited:
+            self._forget_child()
+            self._launch(settings.model)
+        self._send()
 
     def stop(self) -> None:
-        """End the run, if there is one, within two seconds: no more callbacks, and no files remain."""
+        """End the run, if there is one, and the child within two seconds: no more callbacks, and no files remain."""
         process = self._process
-        if process is None:
-            return
-        process.blockSignals(True)  # the process may live longer than PATIENCE
-        process.kill()
-        process.waitForFinished(PATIENCE)
-        self._forget()
+        if process is not None:
+            process.blockSignals(True)  # the process may live longer than PATIENCE
+            process.kill()
+            if self._pid not in (0, process.processId()):  # in a build tree of Slicer, the process is only a launcher
+                with suppress(OSError):
+                    os.kill(self._pid, signal.SIGTERM)
+            process.waitForFinished(PATIENCE)
+            self._forget_child()
+        self._forget_run()
+
+    def _child_lives(self) -> bool:
+        if self._process is None:
+            return False
+        self._process.waitForFinished(0)  # Qt notices the end of a process no sooner than it looks
+        return self._process.state() != qt.QProcess.NotRunning
+
+    def _launch(self, model: str) -> None:
+        self._started, self._last_line, self._pid = False, "", 0
+        self._partial_output, self._partial_error = b"", b""
+        application = qt.QCoreApplication.instance()
+        # A callback may stop the child, which is not allowed while a QProcess emits a signal. So its signals only start
+        # this timer, and all work is done when the timer fires. Process and timer belong to the application instead of
+        # Python, so that no callback can destroy the object that is calling it.
+        self._timer = qt.QTimer(application)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._advance)
+        process = self._process = qt.QProcess(application)
+        process.setProcessEnvironment(environment())
+        process.started.connect(self._note_start)
+        process.readyReadStandardOutput.connect(self._wake)
+        process.errorOccurred.connect(self._wake)
+        process.finished.connect(self._wake)
+        program, *options = command()
+        process.setWorkingDirectory(tempfile.gettempdir())
+        process.start(program, [*options, model_path(model)])
+
+    def _send(self) -> None:
+        """Tell the child to begin with the run."""
+        self._answered, self._last_line = False, ""
+        self._process.write(order(Path(self._folder.name), self._settings))
 
     def _note_start(self) -> None:
         self._started = True
@@ -134,7 +163,7 @@ class InpaintingProcess:
         self._timer.start(0)
 
     def _advance(self) -> None:
-        """Pass on what the child has written since the last call, and end the run once the child has ended."""
+        """Pass on what the child has written since the last call, and notice its end."""
         process = self._process
         if process is None:
             return
@@ -146,7 +175,7 @@ class InpaintingProcess:
                 self._handle(self._lines.popleft())
         finally:
             if self._process is process and ended:
-                self._conclude(process)
+                self._end_of_child(process)
 
     def _read(self, process: qt.QProcess, ended: bool) -> None:
         # QByteArray.data() is a bytes object in PythonQt and in PySide6.
@@ -166,56 +195,87 @@ class InpaintingProcess:
         except ValueError:
             event = None
         match event:
+            case {"event": "ready", "pid": int(pid)}:
+                self._pid = pid
             case {"event": "progress", "fraction": float() | int() as done, "stage": str(stage), "message": str(text)}:
-                self._on_progress(done, stage, text, seconds_left(done, time.monotonic() - self._begun))
+                if self.running:
+                    self._answered = True
+                    self._on_progress(done, stage, text, seconds_left(done, time.monotonic() - self._begun))
             case {"event": "warning", "message": str(message)}:
                 self._on_warning(message)
             case {"event": "error", "message": str(message)}:
-                self._refusal = message
-            case {"event": "device" | "done"}:
-                pass
+                self._end_of_run(message)
+            case {"event": "failed", "message": str(message), "details": str(details)}:
+                self._log.extend(details.splitlines())
+                self._end_of_run(_failed(message))
+            case {"event": "done"}:
+                self._end_of_run("")
+            case {"event": "device"}:
+                self._answered = True
             case _ if _text(line):
                 self._log.append(_text(line))
 
-    def _conclude(self, process: qt.QProcess) -> None:
-        result, failure = None, self._failure(process)
+    def _end_of_run(self, failure: str) -> None:
+        """Take the result of the run, unless it failed, and pass on how it ended."""
+        if not self.running:
+            return
+        result = None
         if not failure:
             try:
                 result = read_result(Path(self._folder.name), self._image)
             except Exception as error:  # whatever is wrong with the files, the run has to end with a sentence
                 self._log.append(f"{type(error).__name__}: {error}")
                 failure = "The computation ended without a usable result: free disk space and try again."
-        self._forget()
+        self._forget_run()
         if failure:
             self._on_failed(failure)
         else:
             self._on_done(result)
 
+    def _end_of_child(self, process: qt.QProcess) -> None:
+        """The child has ended by itself. If a run is under way, it fails, or a new child gets it."""
+        failure = self._failure(process)
+        self._forget_child()
+        if not self.running:
+            return
+        if self._waited and not self._answered:  # the child had been ended while it was idle
+            self._waited = False
+            self._launch(self._settings.model)
+            self._send()
+        else:
+            self._end_of_run(failure)
+
     def _failure(self, process: qt.QProcess) -> str:
-        """Why the child ended without a result, in one sentence; empty if it ended well."""
+        """Why the child ended, in one sentence."""
         if not self._started:
             return f"The computation cannot start, as '{command()[0]}' cannot be run: reinstall the application."
-        line = self._last_line.removeprefix("medinpaint: ")[:LAST_LINE]
+        line = self._last_line[:LAST_LINE]
+        if process.exitStatus() == qt.QProcess.NormalExit:
+            return _failed(line)
         quoted = f" ({line})" if line else ""
-        code = process.exitCode()
-        if process.exitStatus() != qt.QProcess.NormalExit or code == CANCELLED:
-            cause = f"The computation crashed or was ended from outside{quoted}"
-            return f"{cause}: close other programs to free memory, or choose another device, and try again."
-        if code == WRONG_INPUT and (self._refusal or self._last_line.startswith("medinpaint: ")):
-            return self._refusal or line
-        if code:
-            return f"The computation failed{quoted}: try another device, and report this if it happens again."
-        return ""
+        cause = f"The computation crashed or was ended from outside{quoted}"
+        return f"{cause}: close other programs to free memory, or choose another device, and try again."
 
-    def _forget(self) -> None:
-        folder, process, timer = self._folder, self._process, self._timer
-        self._process = self._timer = self._image = self._folder = None
+    def _forget_run(self) -> None:
+        folder = self._folder
+        self._image = self._folder = None
+        if folder is not None:
+            _remove(folder)
+
+    def _forget_child(self) -> None:
+        process, self._process = self._process, None
         self._lines.clear()
-        timer.stop()
-        timer.deleteLater()
+        if process is None:
+            return
+        self._timer.stop()
+        self._timer.deleteLater()
         if process.state() == qt.QProcess.NotRunning:  # to destroy a running one would wait for its end
             process.deleteLater()
-        _remove(folder)
+
+
+def _failed(line: str) -> str:
+    quoted = f" ({line})" if line else ""
+    return f"The computation failed{quoted}: try another device, and report this if it happens again."
 
 
 def seconds_left(fraction: float, elapsed: float) -> float | None:

@@ -17,7 +17,7 @@ def command() -> list[str]:
     """
     folder = os.path.dirname(sys.executable or "")
     python = shutil.which("python-real", path=folder) or shutil.which("python-real") or sys.executable
-    return [python, "-m", "MedInpaintLib"]
+    return [python, "-m", "MedInpaintLib.slicer.child.server"]
 
 
 def environment() -> qt.QProcessEnvironment:

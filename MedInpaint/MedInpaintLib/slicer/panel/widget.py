@@ -11,10 +11,11 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from ...errors import InputError
-from ..logic import MedInpaintLogic
+from ..logic import forgetSharedLogic, sharedLogic
 from ..scene import results, views
 from .comparison import ComparisonSection
 from .lesion import LesionSection
+from .many import ManySection
 from .mark import SyntheticMark
 from .model import ModelSection
 from .words import statusText, statusToolTip
@@ -44,10 +45,11 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = MedInpaintLogic()
+        self.logic = sharedLogic()
         self.comparison = ComparisonSection(self.ui)
         self.lesion = LesionSection(self.ui, self._update, self.comparison.showScan)
-        self._sections = (self.lesion, ModelSection(self.ui), self.comparison)
+        self.many = ManySection(self.ui, self.logic, self._prepareTorch, self._updateButtons)
+        self._sections = (self.lesion, ModelSection(self.ui), self.comparison, self.many)
         self.mark = SyntheticMark()
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -58,13 +60,13 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.connect("clicked()", self.onCancelButton)
         self.ui.growButton.connect("clicked()", self.onGrowButton)
         self.ui.growButton.setVisible(False)
-        slicer.app.connect("aboutToQuit()", self.logic.cancel)
+        slicer.app.connect("aboutToQuit()", self.logic.close)
         self.initializeParameterNode()
 
     def cleanup(self):
         """Slicer calls this before it unloads the module or loads it again, and when the application ends."""
-        self.logic.cancel()
-        slicer.app.disconnect("aboutToQuit()", self.logic.cancel)
+        forgetSharedLogic()
+        slicer.app.disconnect("aboutToQuit()", self.logic.close)
         self.setParameterNode(None)
         self.lesion.cleanup()
         self.mark.cleanup()
@@ -83,15 +85,18 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.mark.update()
         if problem := self.logic.torchProblem():
             self._say(problem)
+        self._prepare()
 
     def exit(self):
         """The user opens another module. A run goes on."""
         self.lesion.exit()
 
     def onSceneStartClose(self, caller=None, event=None):
-        """The scene is about to close: end the run, which loses its scan, and use nothing of the scene any more."""
-        if self.logic.running:
-            self._endRun(_("The scene was closed: the run was ended."))
+        """The scene is about to close: end the run and the child, which know its scan; use nothing of the scene."""
+        running = self.logic.running
+        self.logic.close()
+        if running:
+            self._say(_("The scene was closed: the run was ended."))
         self.setParameterNode(None)  # first: what follows modifies nodes, and the panel would follow them
         self.lesion.onSceneStartClose()
 
@@ -101,6 +106,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.lesion.setEditorNode()
             self.initializeParameterNode()
             self.mark.update()
+            self._prepare()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller, event, node):
@@ -146,6 +152,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateButtons()
 
     def _updateButtons(self):
+        self.many.update()
         running = self.logic.running
         obstacle = self._obstacle()
         self.ui.inpaintButton.setEnabled(not obstacle)
@@ -159,7 +166,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Why Inpaint cannot be pressed; empty if it can."""
         if self._busy:
             return self._busy
-        if self.logic.running:
+        if self.logic.running or self.many.running:
             return _("Inpainting is under way: wait for it or cancel it.")
         if not self._parameters or not self._parameters.inputVolume:
             return _("Load a T1-weighted brain MRI and choose it as the scan.")
@@ -188,6 +195,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     self.onProgress,
                     self.onDone,
                     self.onFailed,
+                    self._updateButtons,
                 )
         except InputError as error:
             self.onFailed(str(error))
@@ -237,6 +245,10 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 )
             )
         self._updateButtons()
+
+    def _prepare(self):
+        """Start the child process while the user still paints, with the model that is chosen."""
+        self.logic.prepare(self._parameters.modelFolder or self._parameters.model)
 
     def _prepareTorch(self) -> bool:
         """Whether PyTorch can be used; if not, the user is asked and it is installed."""

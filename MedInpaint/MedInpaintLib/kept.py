@@ -1,0 +1,86 @@
+"""What a run leaves for the next one in the same process: the loaded model, and the alignment of the scan."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from .models.folder import Model
+from .space.alignment import Alignment, align, brain_mask
+from .space.template import Template
+
+if TYPE_CHECKING:
+    from .models.gan import GAN
+    from .models.vae import VAE
+
+# A registration that saw this much lesion is used again: 1 % of a brain moves the alignment by far less than a voxel.
+# A scan whose lesion was hardly marked at first is aligned anew.
+MOST_SEEN = 15.0  # ml
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """The alignment of a scan: what it was made from, and the hole that it did not see, packed."""
+
+    scan: bytes
+    template: Template
+    alignment: Alignment
+    hole: np.ndarray
+
+    def serves(self, name: bytes, scan: sitk.Image, hole: np.ndarray, template: Template) -> bool:
+        """Whether this is the alignment of a scan with this hash, and knows little of its hole."""
+        if name != self.scan or not _same(template, self.template):
+            return False
+        unseen = np.unpackbits(self.hole, count=hole.size).view(bool).reshape(hole.shape)
+        seen = np.count_nonzero(hole & ~unseen) * float(np.prod(scan.GetSpacing())) / 1000
+        return bool(seen <= MOST_SEEN)
+
+
+class Kept:
+    """Keeps the last model and the alignment of the last scan. The scan itself is not kept, but its hash.
+
+    The alignment of a scan is used again for other masks, as long as no more than 15 ml of the new hole were known when
+    it was made. With the same mask, the next run gives the same bits as the first one; with another mask, it gives the
+    bits of any run that uses that alignment.
+    """
+
+    def __init__(self) -> None:
+        self._model: tuple[Model, Template, VAE | GAN] | None = None
+        self._aligned: _Aligned | None = None
+
+    def load(self, model: Model) -> tuple[Template, VAE | GAN]:
+        """The model's template and its network, on the CPU when it is new. Raises InputError if they cannot be read."""
+        from .search.device import choose_device
+
+        if self._model is None or self._model[0] != model:
+            self._model = None  # before the next one is loaded, so that memory holds one at a time
+            self._model = model, model.template(), model.network(choose_device("cpu"))
+        return self._model[1:]
+
+    def align(self, scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Template) -> Alignment:
+        """As `space.alignment.align`, but the transform is that of an earlier run on the same scan if there is one."""
+        name = _hash(scan)
+        if self._aligned is None or not self._aligned.serves(name, scan, hole, template):
+            alignment = align(scan, values, hole, template)
+            without_brain = replace(alignment, brain=np.zeros((0, 0, 0), bool))
+            self._aligned = _Aligned(name, template, without_brain, np.packbits(hole))
+            return alignment
+        known = self._aligned.alignment
+        brain = brain_mask(scan, values, hole, template, known.transform, known.extracted)
+        return replace(known, brain=brain)
+
+
+def _hash(scan: sitk.Image) -> bytes:
+    """A hash of the voxels and of the grid."""
+    voxels = sitk.GetArrayViewFromImage(scan)
+    grid = (scan.GetSize(), scan.GetSpacing(), scan.GetOrigin(), scan.GetDirection(), str(voxels.dtype))
+    return hashlib.sha256(repr(grid).encode() + voxels.tobytes()).digest()
+
+
+def _same(one: Template, other: Template) -> bool:
+    """Whether two templates have the same voxels and the same grid. All shipped models share one."""
+    return one is other or (_hash(one.image), _hash(one.brain)) == (_hash(other.image), _hash(other.brain))

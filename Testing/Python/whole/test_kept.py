@@ -1,0 +1,126 @@
+"""What a run leaves for the next one: the same bits, without loading and aligning again."""
+
+import MedInpaintLib.kept
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedInpaintLib import InputError, Settings, inpaint
+from MedInpaintLib.kept import MOST_SEEN, Kept
+from MedInpaintLib.models.folder import Model
+from MedInpaintLib.models.registry import find_model
+from MedInpaintLib.space.alignment import Alignment, align
+from MedInpaintLib.volumes.read import read_image
+
+pytestmark = pytest.mark.usefixtures("fast_engine")
+
+QUICK = Settings(iterations=0, device="cpu")
+IMAGES = "image", "generated", "uncertainty"
+
+
+@pytest.fixture(scope="module")
+def scan(small):
+    return read_image(small / "scan.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def mask(small):
+    return read_image(small / "mask.nii.gz")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts the alignments and the loaded networks."""
+    calls = []
+
+    def aligned(*given):
+        calls.append("align")
+        return align(*given)
+
+    network = Model.network
+
+    def loaded(self, device):
+        calls.append(self.name)
+        return network(self, device)
+
+    monkeypatch.setattr(MedInpaintLib.kept, "align", aligned)
+    monkeypatch.setattr(Model, "network", loaded)
+    return calls
+
+
+def test_a_second_run_gives_the_bits_of_a_first_one_and_neither_loads_nor_aligns(scan, mask, counted):
+    kept, fresh = Kept(), inpaint(scan, mask, QUICK)
+    counted.clear()
+    for _ in range(2):
+        result = inpaint(scan, mask, QUICK, kept=kept)
+        for name in IMAGES:
+            got, wanted = (sitk.GetArrayViewFromImage(getattr(each, name)) for each in (result, fresh))
+            np.testing.assert_array_equal(got, wanted)
+        assert {**result.report, "seconds": None} == {**fresh.report, "seconds": None}
+    assert counted == ["vae3", "align"]
+
+
+def test_another_mask_changes_the_hole_and_the_brain_round_it_but_not_the_alignment(scan, mask, counted):
+    kept = Kept()
+    template, _ = kept.load(find_model("vae3"))
+    values = sitk.GetArrayFromImage(scan).astype(np.float32)
+    hole = sitk.GetArrayFromImage(mask) > 0
+    first = kept.align(scan, values, hole, template)
+    other = np.roll(hole, 4, axis=1)
+    outside = values.copy()
+    outside[other] = 0  # as in a scan whose lesion was removed with the skull
+    again = kept.align(scan, outside, other, template)
+    assert counted == ["vae3", "align"]
+    assert again.transform is first.transform
+    assert (again.quality, again.extracted) == (first.quality, True)
+    fresh = align(scan, values, hole, template)
+    np.testing.assert_array_equal(first.brain, fresh.brain)
+    np.testing.assert_array_equal(again.brain, fresh.brain)  # the zeros of the hole are in the brain
+
+
+def test_another_scan_or_grid_or_a_lesion_that_was_seen_is_aligned_anew(scan, mask, counted, monkeypatch):
+    kept = Kept()
+    template, _ = kept.load(find_model("vae3"))
+    hole = sitk.GetArrayFromImage(mask) > 0
+    quick = Alignment(sitk.AffineTransform(3), hole, 0.9, True)  # a registration takes seconds
+    monkeypatch.setattr(MedInpaintLib.kept, "align", lambda *given: counted.append("align") or quick)
+
+    def aligned_anew(scan, hole):
+        counted.clear()
+        kept.align(scan, sitk.GetArrayFromImage(scan).astype(np.float32), hole, template)
+        return counted == ["align"]
+
+    assert aligned_anew(scan, hole)
+    assert not aligned_anew(scan, hole)
+    moved = sitk.Image(scan)
+    moved.SetOrigin([x + 1 for x in scan.GetOrigin()])
+    assert aligned_anew(moved, hole)
+    assert aligned_anew(scan, hole)
+    other = sitk.Image(scan)
+    other[50, 50, 40] += 1
+    assert aligned_anew(other, hole)
+    assert aligned_anew(scan, hole)
+
+    brain = np.argwhere((sitk.GetArrayFromImage(scan) > 0) & ~hole)
+    middle = brain[np.argsort(((brain - brain.mean(axis=0)) ** 2).sum(axis=1))]
+    most = int(MOST_SEEN / 0.008)
+    for count, anew in ((most, False), (most + 1, True)):
+        large = hole.copy()
+        large[tuple(middle[:count].T)] = True
+        assert aligned_anew(scan, large) == anew
+    assert not aligned_anew(scan, hole)  # the large hole held all of the small one
+
+
+def test_a_model_with_the_same_template_keeps_the_alignment(scan, mask, counted):
+    kept = Kept()
+    inpaint(scan, mask, QUICK, kept=kept)
+    inpaint(scan, mask, Settings(model="vae7", iterations=0, device="cpu"), kept=kept)
+    assert counted == ["vae3", "align", "vae7"]
+
+
+def test_a_run_that_is_refused_leaves_what_was_kept(scan, mask, counted):
+    kept = Kept()
+    inpaint(scan, mask, QUICK, kept=kept)
+    with pytest.raises(InputError):
+        inpaint(scan, mask * 0, QUICK, kept=kept)
+    inpaint(scan, mask, QUICK, kept=kept)
+    assert counted == ["vae3", "align"]
