@@ -1,0 +1,76 @@
+"""Give jobs to the workers of a Dask cluster, no more at a time than there are workers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from ..fill import Job, Outcome
+
+TICK = 1.0  # seconds between two looks at the number of workers
+Answer = TypeVar("Answer")
+
+
+class SchedulerLost(Exception):
+    """The scheduler does not answer any more."""
+
+
+def distribute(
+    client: Client,
+    jobs: Iterable[Job],
+    work: Callable[[Job], Outcome],
+    waiting_for_workers: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Job, Outcome | None]]:
+    """Yield each job with its outcome, as they end; None if the job killed its workers.
+
+    As each worker has one job and no queue, the death of a worker is the fault of one job. Jobs are given out late, so
+    that the memory of scheduler and client does not grow with their number, and new workers get some at once.
+
+    Raises SchedulerLost if the scheduler is gone.
+    """
+    from distributed.scheduler import KilledWorker
+
+    left = deque(jobs)
+    running: dict[str, tuple[Job, Future]] = {}
+    ended: SimpleQueue[Future] = SimpleQueue()
+    workers, looked = 0, -TICK
+    while left or running:
+        if time.monotonic() - looked >= TICK:
+            workers, looked = _count_workers(client), time.monotonic()
+            if not workers:
+                waiting_for_workers()
+        while left and len(running) < workers:
+            job = left.popleft()
+            future = client.submit(work, job, key=f"fill-{uuid.uuid4().hex}", pure=False)
+            running[future.key] = job, future
+            future.add_done_callback(ended.put)
+        try:
+            future = ended.get(timeout=TICK)
+        except Empty:
+            continue
+        job, _ = running.pop(future.key)
+        if future.status not in ("finished", "error"):
+            raise SchedulerLost
+        error = future.exception() if future.status == "error" else None
+        if error is not None and not isinstance(error, KilledWorker):
+            raise error  # `work` answers with an outcome: this is a defect, or a worker without this package
+        yield job, None if error is not None else future.result()
+
+
+def _count_workers(client: Client) -> int:
+    """The number of workers that are there now."""
+    try:
+        return len(client.nthreads()) if client.status == "running" else _lost()
+    except (OSError, TimeoutError):
+        return _lost()
+
+
+def _lost() -> int:
+    raise SchedulerLost
