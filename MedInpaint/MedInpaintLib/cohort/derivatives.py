@@ -46,7 +46,9 @@ def start_dataset(output: Path, folders: Mapping[str, Path]) -> None:
     except OSError as error:
         raise InputError(f"The folder '{output}' cannot be made or read: choose another.") from error
     except ValueError as error:
-        raise InputError(f"'{output.name}' has a dataset_description.json that is damaged: remove that file.") from error
+        raise InputError(
+            f"'{output.name}' has a dataset_description.json that is damaged: remove that file."
+        ) from error
     if about and about.get("DatasetType") != "derivative":
         raise InputError(f"'{output.name}' holds a dataset of another kind: choose another folder for the results.")
     try:

@@ -68,7 +68,9 @@ def bids_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uncertainty", action="store_true", help="also write the standard deviation of each fill")
     parser.add_argument("--skip-bids-validation", action="store_true", help="do not check BIDS_DIR first")
-    parser.add_argument("--workers", metavar="N", type=int, help="scans at a time (default: what cores and memory allow)")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="scans at a time (default: what cores and memory allow)"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="join a running Dask cluster, such as tcp://host:8786")
     parser.add_argument("--slurm", metavar="PARTITION", help="run the workers as jobs of Slurm")
     parser.add_argument("--slurm-memory", metavar="SIZE", default="3GB", help="of a job (default: %(default)s)")
@@ -157,4 +159,3 @@ def _named_folder(text: str) -> tuple[str, Path]:
     if not name or name == "raw":
         raise InputError(f"'{text}' gives the masks' dataset no name of its own: write NAME=DIR.")
     return name, path
-

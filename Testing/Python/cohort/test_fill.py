@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from cohort_stub import QUICK, add_subject, engine, files_under, make_dataset, stub_fill
 from MedInpaintLib.cohort.derivatives import start_dataset
-from MedInpaintLib.cohort.fill import Job, fill, locked, remove_unfinished
+from MedInpaintLib.cohort.fill import Job, fill, remove_unfinished
 from MedInpaintLib.cohort.find import Request, dataset_folders, find_scans
 from MedInpaintLib.cohort.report.participant import write_page
 from MedInpaintLib.cohort.resume import fingerprint, is_complete, read_sidecar

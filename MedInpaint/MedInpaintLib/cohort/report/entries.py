@@ -62,7 +62,9 @@ def _failed(output: Path, label: str) -> Iterator[Entry]:
     for path in (output / "logs" / "failures").glob(f"sub-{label}_*.json"):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
-            participant, session, problem, details = (about[k] for k in ("participant", "session", "message", "details"))
+            participant, session, problem, details = (
+                about[k] for k in ("participant", "session", "message", "details")
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue
         yield Entry(participant, session, path.stem, problem=problem, details=details)

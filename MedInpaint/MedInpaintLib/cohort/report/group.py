@@ -94,6 +94,7 @@ def _cell(value: object) -> str:
 def _chart(reports: list[dict]) -> bytes:
     """Histograms of the volume, the alignment and the seam, PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9.5, 2.1), layout="constrained")
     measures = {
@@ -104,6 +105,7 @@ def _chart(reports: list[dict]) -> bytes:
     for axes, (name, values) in zip(figure.subplots(1, 3), measures.items(), strict=True):
         axes.hist([value for value in values if value is not None], bins=24, color="#4f7cac")
         axes.set(xlabel=name)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylabel("scans" if name.startswith("volume") else "")
         axes.spines[["top", "right"]].set_visible(False)
     content = BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MEMORY_OF_WORKER = 1.5e9  # bytes; a fill of a head at 1 mm needs 1.2 GB
 DEATHS = 1  # workers that a scan may lose before it is blamed: the first death may have had another cause
+PATIENCE = 30  # seconds for an orderly end of the workers
 MOST_JOBS = 100  # of Slurm, unless --workers says more
 RULES = {
     "distributed.scheduler.allowed-failures": DEATHS,
@@ -54,7 +55,9 @@ class Plan:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"The number of workers must be 1 or more, not {self.workers}.")
         if self.gpus and self.workers and self.workers > self.gpus and not self.slurm:
-            raise InputError(f"A GPU serves one worker and there are {self.gpus}: lower --workers, or use --device cpu.")
+            raise InputError(
+                f"A GPU serves one worker and there are {self.gpus}: lower --workers, or use --device cpu."
+            )
 
 
 @contextmanager
@@ -81,10 +84,12 @@ def connect(plan: Plan, scans: int) -> Iterator[Client]:
                     client.register_plugin(_one_gpu_each(plan.gpus))
                 yield client
             finally:
-                client.close(timeout=5)
+                with suppress(TimeoutError):
+                    client.close(timeout=PATIENCE)
         finally:
             if cluster is not None:
-                cluster.close(timeout=5)
+                with suppress(TimeoutError):  # on a computer that is very busy; its processes end with this one
+                    cluster.close(timeout=PATIENCE)
 
 
 def local_workers(plan: Plan, scans: int) -> tuple[int, int, float]:
