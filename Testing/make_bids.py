@@ -49,7 +49,7 @@ def with_lesion(scan: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
     """The scan with a dark ellipsoid 25 mm to the left of the middle of the head, and the mask of it."""
     values = sitk.GetArrayFromImage(scan)
     head = np.argwhere(values > 0.3 * np.percentile(values[values > 0], 99))
-    middle = np.array(scan.TransformContinuousIndexToPhysicalPoint(head.mean(axis=0)[::-1].tolist())) + (25, 0, 15)
+    middle = np.add(scan.TransformContinuousIndexToPhysicalPoint(head.mean(axis=0)[::-1].tolist()), (25, 0, 15))
     grid = np.indices(values.shape)[::-1].reshape(3, -1)
     axes = np.reshape(scan.GetDirection(), (3, 3)) * scan.GetSpacing()
     distance = (axes @ grid + np.reshape(scan.GetOrigin(), (3, 1)) - middle[:, None]) / np.reshape(RADII, (3, 1))

@@ -144,7 +144,6 @@ def harmful_fill(job):
     if name == "diskfull":
         import resource
 
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # bytes of a file
         try:

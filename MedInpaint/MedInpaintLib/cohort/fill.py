@@ -76,7 +76,8 @@ def fill(job: Job, engine: Engine = inpaint) -> Outcome:
     except InputError as error:
         return Outcome(str(error))
     except OSError as error:
-        return Outcome(f"The results cannot be written ({error.strerror}): free disk space or check the folder.")
+        why = error.strerror or "incomplete on the disk"  # ITK does not say why
+        return Outcome(f"The results cannot be written ({why}): free disk space or check the folder.")
     except Exception as error:  # whatever it is, the other scans go on
         return Outcome(f"An unexpected error ended the fill ({type(error).__name__}: {error}).", traceback.format_exc())
     return Outcome(seconds=time.perf_counter() - started)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import InputError
 from .scans import EXTENSIONS, IN_SCAN_SPACE, Scan, entities_of
@@ -189,7 +190,8 @@ def _index(folder: Path, name: str) -> list[_File]:
     import ancpbids
 
     files = []
-    for artifact in ancpbids.load_dataset(str(folder)).query(scope="all"):
+    artifacts: Iterable[Any] = ancpbids.load_dataset(str(folder)).query(scope="all")
+    for artifact in artifacts:
         place = PurePosixPath(artifact.get_relative_path())
         entities = entities_of(place.name)
         if not place.name.endswith(EXTENSIONS) or "sub" not in entities:

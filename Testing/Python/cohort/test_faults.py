@@ -105,7 +105,7 @@ def test_the_others_are_filled(harm):
         ("killer", KILLED.problem),
         ("hungry", KILLED.problem),
         ("raising", "An unexpected error ended the fill (ZeroDivisionError: nothing to divide by)."),
-        ("diskfull", "could not be written: free disk space or choose another folder."),
+        ("diskfull", "The results cannot be written ("),
         ("readonly", "free disk space or check the folder."),
         ("damaged", "'sub-damaged_T1w.nii.gz' cannot be read as an image: it is damaged"),
         ("noscan", "There is no T1w scan"),
@@ -131,8 +131,8 @@ def test_the_table_says_which_scans_failed_and_why(harm):
 
 def test_the_command_ends_with_1_if_a_scan_failed_and_with_0_if_none_did(harm, capsys):
     dataset, output, _, _ = harm
-    command = ["bids", str(dataset), str(output), "participant", "--device", "cpu", "--no-residual", "--progress", "none",
-               "--skip-bids-validation", "--participant-label"]  # fmt: skip
+    quick = "--device cpu --no-residual --progress none --skip-bids-validation --participant-label".split()
+    command = ["bids", str(dataset), str(output), "participant", *quick]
     assert main([*command, "01", "02"]) == 0
     assert main([*command, "01", "nomask"]) == 1
     assert main(["bids", str(dataset), str(output), "group", "--progress", "none"]) == 1
@@ -246,12 +246,9 @@ def test_the_loss_of_the_scheduler_ends_the_run_and_the_next_run_does_the_rest(s
     nothing_is_half_done(tmp_path / "out")
 
 
-def test_a_scheduler_that_is_not_there_is_one_sentence(six, tmp_path):
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(InputError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"),
-    ):
-        patch.setitem(cluster.RULES, "distributed.comm.timeouts.connect", "1s")
+def test_a_scheduler_that_is_not_there_is_one_sentence(six, tmp_path, monkeypatch):
+    monkeypatch.setitem(cluster.RULES, "distributed.comm.timeouts.connect", "1s")
+    with pytest.raises(InputError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
         fill_all(six, tmp_path / "out", plan=Plan(scheduler="tcp://127.0.0.1:9"))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ... import __version__
 from ..derivatives import write_text
-from .entries import read_entries
+from .entries import Entry, read_entries
 from .methods import describe
 from .section import templates
 
@@ -20,7 +21,8 @@ def write_page(output: Path, participant: str) -> None:
     """Write the page of one participant from what the output folder holds. Raises InputError if that fails."""
     from markupsafe import Markup
 
-    failed, filled = [], []
+    failed: list[Entry] = []
+    filled: list[dict[str, Any]] = []
     for entry in read_entries(output, participant):
         if entry.results is None:
             failed.append(entry)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from ..fill import Job, Outcome
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from ..fill import Job, Outcome
-
 TICK = 1.0  # seconds between two looks at the number of workers
-Answer = TypeVar("Answer")
 
 
 class SchedulerLost(Exception):
@@ -27,7 +26,7 @@ def distribute(
     jobs: Iterable[Job],
     work: Callable[[Job], Outcome],
     waiting_for_workers: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Job, Outcome | None]]:
+) -> Generator[tuple[Job, Outcome | None], None, None]:
     """Yield each job with its outcome, as they end; None if the job killed its workers.
 
     As each worker has one job and no queue, the death of a worker is the fault of one job. Jobs are given out late, so
@@ -35,10 +34,8 @@ def distribute(
 
     Raises SchedulerLost if the scheduler is gone.
     """
-    from distributed.scheduler import KilledWorker
-
     left = deque(jobs)
-    running: dict[str, tuple[Job, Future]] = {}
+    running: dict[object, tuple[Job, Future]] = {}
     ended: SimpleQueue[Future] = SimpleQueue()
     workers, looked = 0, -TICK
     while left or running:
@@ -58,10 +55,21 @@ def distribute(
         job, _ = running.pop(future.key)
         if future.status not in ("finished", "error"):
             raise SchedulerLost
-        error = future.exception() if future.status == "error" else None
-        if error is not None and not isinstance(error, KilledWorker):
-            raise error  # `work` answers with an outcome: this is a defect, or a worker without this package
-        yield job, None if error is not None else future.result()
+        yield job, _outcome(future)
+
+
+def _outcome(future: Future) -> Outcome | None:
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "finished":
+        return future.result()
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        return None
+    # `fill` answers with an outcome whatever happens: the worker could not even start it.
+    return Outcome(
+        f"The worker could not start the fill ({type(error).__name__}: {error}): check that MedInpaint is installed there."
+    )
 
 
 def _count_workers(client: Client) -> int:
