@@ -113,7 +113,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 @explain_out_of_memory()
 def _fill(job: Job, engine: Engine) -> None:
     scan, settings = job.scan, job.settings
-    assert scan.image and scan.mask
+    assert scan.image is not None
+    assert scan.mask is not None
     image, lesion = read_image(scan.image), read_image(scan.mask)
     hole = check_input(image, lesion, settings.label, settings.grow)[1]
     result = engine(image, lesion, settings)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +30,7 @@ KILLED = Outcome(
     f"Its worker was killed {DEATHS + 1} times, most likely for lack of memory: use fewer --workers, or Slurm jobs "
     "with more memory."
 )
-LOST = "The Dask scheduler is gone: run the same command again, it does what is missing."
+LOST = "The Dask scheduler or all of its workers are gone: run the same command again, it does what is missing."
 PACKAGES = {  # module: what installs it
     "ancpbids": "ancpbids",
     "distributed": '"dask[distributed]"',
@@ -36,6 +38,7 @@ PACKAGES = {  # module: what installs it
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
 }
+PATIENCE = 600.0  # seconds without any worker on this computer
 VALIDATOR = "bids-validator-deno"
 
 
@@ -138,7 +141,9 @@ def _fill_all(jobs: list[Job], plan: Plan, run: _Run, work: Callable[[Job], Outc
             if has_dashboard() and client.dashboard_link:
                 run.listener.event("dashboard", address=client.dashboard_link)
                 run.say(f"dashboard: {client.dashboard_link}")
-            with closing(distribute(client, jobs, work, lambda: run.say("waiting for workers"))) as outcomes:
+            patience = math.inf if plan.scheduler or plan.slurm else PATIENCE
+            waiting = partial(run.say, "waiting for workers")
+            with closing(distribute(client, jobs, work, waiting, patience)) as outcomes:
                 for job, outcome in outcomes:
                     del unfinished[job.scan.name]
                     outcome = outcome or KILLED

@@ -131,8 +131,8 @@ def test_the_table_says_which_scans_failed_and_why(harm):
 
 def test_the_command_ends_with_1_if_a_scan_failed_and_with_0_if_none_did(harm, capsys):
     dataset, output, _, _ = harm
-    quick = "--device cpu --no-residual --progress none --skip-bids-validation --participant-label".split()
-    command = ["bids", str(dataset), str(output), "participant", *quick]
+    quick = ["--device", "cpu", "--no-residual", "--progress", "none", "--skip-bids-validation"]
+    command = ["bids", str(dataset), str(output), "participant", *quick, "--participant-label"]
     assert main([*command, "01", "02"]) == 0
     assert main([*command, "01", "nomask"]) == 1
     assert main(["bids", str(dataset), str(output), "group", "--progress", "none"]) == 1

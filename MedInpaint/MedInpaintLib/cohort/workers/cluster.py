@@ -23,6 +23,7 @@ RULES = {
     "distributed.scheduler.allowed-failures": DEATHS,
     "distributed.scheduler.worker-saturation": 1.0,  # no queue at the workers: a death hits one scan
     "distributed.comm.timeouts.connect": "20s",
+    "distributed.deploy.lost-worker-timeout": "10 minutes",  # on a busy computer a new process takes a minute
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections import deque
@@ -18,7 +19,7 @@ TICK = 1.0  # seconds between two looks at the number of workers
 
 
 class SchedulerLost(Exception):
-    """The scheduler does not answer any more."""
+    """The scheduler does not answer any more, or its workers do not come back."""
 
 
 def distribute(
@@ -26,22 +27,27 @@ def distribute(
     jobs: Iterable[Job],
     work: Callable[[Job], Outcome],
     waiting_for_workers: Callable[[], None] = lambda: None,
+    patience: float = math.inf,
 ) -> Generator[tuple[Job, Outcome | None], None, None]:
     """Yield each job with its outcome, as they end; None if the job killed its workers.
 
     As each worker has one job and no queue, the death of a worker is the fault of one job. Jobs are given out late, so
     that the memory of scheduler and client does not grow with their number, and new workers get some at once.
 
-    Raises SchedulerLost if the scheduler is gone.
+    Raises SchedulerLost if the scheduler is gone, or if there is no worker for longer than the patience (seconds).
     """
     left = deque(jobs)
     running: dict[object, tuple[Job, Future]] = {}
     ended: SimpleQueue[Future] = SimpleQueue()
-    workers, looked = 0, -TICK
+    workers, looked, seen = 0, -TICK, time.monotonic()
     while left or running:
         if time.monotonic() - looked >= TICK:
             workers, looked = _count_workers(client), time.monotonic()
-            if not workers:
+            if workers:
+                seen = looked
+            elif looked - seen > patience:
+                raise SchedulerLost
+            else:
                 waiting_for_workers()
         while left and len(running) < workers:
             job = left.popleft()
@@ -68,7 +74,7 @@ def _outcome(future: Future) -> Outcome | None:
         return None
     # `fill` answers with an outcome whatever happens: the worker could not even start it.
     return Outcome(
-        f"The worker could not start the fill ({type(error).__name__}: {error}): check that MedInpaint is installed there."
+        f"The worker could not start the fill ({type(error).__name__}: {error}): install MedInpaint there."
     )
 
 
