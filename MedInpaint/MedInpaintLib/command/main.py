@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import Cancelled, InputError
+from .bids import bids_options, run_bids, settings_parser
 from .console import Console
 from .evaluate import benchmark_options, downstream_options, run_benchmark, run_downstream, run_evaluate
 from .run import list_models, run_demo, run_inpaint, run_options
@@ -37,15 +38,14 @@ def program() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 wrong usage or input, 130 cancelled."""
+    """Run one command and return its exit code: 0 done, 1 some scans failed, 2 wrong usage or input, 130 cancelled."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     try:
         with _interruptible():
             args = _parser(arguments).parse_args(arguments)
             console = Console(getattr(args, "progress", "none"))
-            args.command(args, console)
-            return DONE
+            return args.command(args, console) or DONE
     except InputError as error:
         console.error(str(error))
         return WRONG_INPUT
@@ -92,13 +92,15 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str, text: str, run: Callable[[argparse.Namespace, Console], None], group=commands
+        name: str, text: str, run: Callable[[argparse.Namespace, Console], int | None], group=commands, parents=()
     ) -> argparse.ArgumentParser:
-        added = group.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added = group.add_parser(name, help=text, description=text, allow_abbrev=False, parents=parents)
         added.set_defaults(command=run)
         return added
 
     run_options(command("run", "Fill the lesion of one scan.", run_inpaint))
+    bids = command("bids", "Fill the lesions of a BIDS dataset.", run_bids, parents=[settings_parser()])
+    bids_options(bids)
     demo = command("demo", "Fill the lesions of a real scan, and a hole of known content in a healthy one.", run_demo)
     demo.add_argument("--output", type=Path, default=Path("medinpaint-demo"), help="folder (default: %(default)s)")
     demo.set_defaults(progress="bar")

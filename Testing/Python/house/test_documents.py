@@ -20,7 +20,7 @@ FIGURES = ROOT / "Resources" / "Figures"
 README = ROOT / "README.md"
 DOCUMENTATION = ROOT / "Resources" / "Documentation"
 DOCUMENTS = [README, *sorted(DOCUMENTATION.glob("*.md"))]
-EXPECTED = {"developers", "evaluation", "method", "models", "performance", "slicer"}
+EXPECTED = {"cohorts", "developers", "evaluation", "method", "models", "performance", "slicer"}
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 OTHER_PROGRAMS = {"--output-on-failure"}  # options of ctest and cmake
 IN_EACH_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
@@ -134,7 +134,7 @@ def test_every_command_in_a_code_block_parses(document):
 
 def test_there_are_commands_to_check():
     named = {words[0] for document in DOCUMENTS for words in commands(document)}
-    assert named == {"run", "demo", "train", "evaluate", "downstream", "benchmark"}
+    assert named == {"run", "bids", "demo", "train", "evaluate", "downstream", "benchmark"}
 
 
 @IN_EACH_DOCUMENT

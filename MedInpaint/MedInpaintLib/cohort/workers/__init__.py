@@ -1,0 +1,1 @@
+"""The workers of a cohort: a Dask cluster, and how it gets its jobs."""

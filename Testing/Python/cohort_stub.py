@@ -1,0 +1,177 @@
+"""Made-up BIDS datasets, an engine that takes no time, and subjects who do harm to their worker."""
+
+import json
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from MedInpaintLib.cohort.fill import fill
+from MedInpaintLib.pipeline import Result
+from MedInpaintLib.settings import Settings
+
+SIZE = 20
+QUICK = Settings(device="cpu", residual=False)
+ABOUT = {"Name": "made up", "BIDSVersion": "1.10.0", "Authors": ["A", "B"], "License": "CC0"}
+
+
+class Listener:
+    """Remembers what a run tells."""
+
+    def __init__(self):
+        self.warnings, self.events, self.fractions = [], [], []
+
+    def progress(self, fraction, stage, message):
+        self.fractions.append(fraction)
+
+    def warning(self, message):
+        self.warnings.append(message)
+
+    def event(self, event, **fields):
+        self.events.append((event, fields))
+
+
+def write(image, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+def scan(seed=0):
+    image = sitk.GetImageFromArray(np.random.default_rng(seed).integers(100, 900, (SIZE,) * 3).astype(np.int16))
+    image.SetSpacing((3.0, 3.0, 3.0))
+    return image
+
+
+def lesion():
+    mask = np.zeros((SIZE,) * 3, np.uint8)
+    mask[8:11, 9:12, 7:12] = 1
+    image = sitk.GetImageFromArray(mask)
+    image.CopyInformation(scan())
+    return image
+
+
+def make_dataset(folder):
+    """An empty dataset, with a derivative dataset "manual" for the masks."""
+    manual = folder / "derivatives" / "manual"
+    manual.mkdir(parents=True)
+    (folder / "dataset_description.json").write_text(json.dumps(ABOUT), encoding="utf-8")
+    about = {**ABOUT, "DatasetType": "derivative", "GeneratedBy": [{"Name": "by hand"}]}
+    (manual / "dataset_description.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "README.md").write_text("A dataset that was made up for a test. " * 8, encoding="utf-8")
+    return folder
+
+
+def add_scan(dataset, stem, suffix="T1w", seed=0):
+    """A scan such as sub-01_ses-1_run-1."""
+    path = dataset.joinpath(*_place(stem), f"{stem}_{suffix}.nii.gz")
+    write(scan(seed), path)
+    return path
+
+
+def add_mask(dataset, stem, end="space-orig_label-lesion_mask", pipeline="manual"):
+    """A mask of a pipeline, or in the dataset itself if the pipeline is None."""
+    root = dataset / "derivatives" / pipeline if pipeline else dataset
+    path = root.joinpath(*_place(stem), f"{stem}_{end}.nii.gz")
+    write(lesion(), path)
+    return path
+
+
+def add_subject(dataset, stem, seed=0):
+    add_scan(dataset, stem, seed=seed)
+    add_mask(dataset, stem)
+
+
+def _place(stem):
+    return [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))] + ["anat"]
+
+
+def engine(image, mask, settings, seconds=0.0):
+    """Adds 1000 and the seed to the voxels of the mask, and reports numbers that are made up."""
+    time.sleep(seconds)
+    hole = sitk.GetArrayFromImage(mask) > 0
+    values = sitk.GetArrayFromImage(image)
+    values[hole] += 1000 + settings.seed
+    filled = sitk.GetImageFromArray(values)
+    filled.CopyInformation(image)
+    lesions = [_measured(image, hole)]
+    numbers = {"median": 500.0, "mean": 500.0, "sd": 10.0, "percentile_99_5": 900.0}
+    report = {
+        "lesion": {"volume_ml": lesions[0]["volume_ml"], "count": 1, "outside_brain": 0.0},
+        "lesions": lesions,
+        "alignment": {"quality": 0.9, "poor": False, "brain_extracted": True, "brain_ml": 1200.0},
+        "intensities": {"ring": numbers, "fill": numbers, "brain": numbers},
+        "rim": {"tight": False, "width": 0.0},
+        "seam": 1.1,
+        "model": {"name": "stub", "kind": "none", "sha256": "0" * 64},
+        "settings": settings.to_dict(),
+        "versions": {"medinpaint": "0", "torch": "0", "SimpleITK": "0"},
+        "device": "cpu",
+        "seconds": {"total": seconds},
+        "warnings": [],
+    }
+    unsure = sitk.Cast(mask, sitk.sitkFloat32) * 10 if settings.residual else None
+    return Result(filled, sitk.Cast(image, sitk.sitkFloat32), unsure, report)
+
+
+def _measured(image, hole):
+    index = [int(n) for n in np.argwhere(hole)[0][::-1]]
+    volume = np.count_nonzero(hole) * np.prod(image.GetSpacing()) / 1000
+    position = list(image.TransformIndexToPhysicalPoint(index))
+    means = {"ring": 500.0, "fill": 510.0, "uncertainty": 10.0, "seam": 1.1}
+    return {"volume_ml": float(volume), "index": index, "position_mm": position, **means}
+
+
+def stub_fill(job, seconds=0.0):
+    """A job with the stub of the engine."""
+    return fill(job, partial(engine, seconds=seconds))
+
+
+def harmful_fill(job):
+    """As `stub_fill`, but some participants do harm, as their names say."""
+    name = job.scan.participant
+    if name == "killer":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "hungry":
+        held = []
+        for _ in range(60):  # until the nanny ends this process
+            held.append(np.ones(50 * 2**20, np.uint8))
+            time.sleep(0.05)
+    if name == "raising":
+        return fill(job, _raise)
+    if name == "diskfull":
+        import resource
+
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # bytes of a file
+        try:
+            return stub_fill(job)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    return stub_fill(job)
+
+
+def _raise(image, mask, settings):
+    raise ZeroDivisionError("nothing to divide by")
+
+
+def counted_fill(job, log, seconds=0.0):
+    """As `stub_fill`, and each call of the engine leaves a line in a file."""
+
+    def counted(*arguments):
+        with Path(log).open("a", encoding="utf-8") as file:
+            file.write(f"{job.scan.name}\n")
+        return engine(*arguments, seconds=seconds)
+
+    return fill(job, counted)
+
+
+def files_under(folder):
+    """The files of the results by their paths, without locks and logs."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] != "logs"
+    }
