@@ -19,6 +19,7 @@ from .report.run import run_report
 from .search.fallback import with_fallback
 from .settings import Settings
 from .space.case import prepare_case
+from .space.intensities import grey_is_brighter
 from .space.slices import to_scan
 from .volumes.image import like, with_voxels
 
@@ -156,8 +157,8 @@ def predict(
     first = generate(network, case.slices, count, settings, lambda done, text: progress(FIRST * done, text), chunk)
     if settings.slicewise:  # nothing but the search of the paper
         return first
-    generated, valid = to_scan(case.scan, first.search.slices, case.slices, case.alignment, case.template)
-    rim = find_rim(case, generated, valid)
+    generated, tissue, valid = _search_on_scan(case, first)
+    rim = find_rim(case, generated, tissue, valid, grey_is_brighter(first.search.curve))
     if not rim.tight:
         return replace(first, rim=rim)
     stack = case.without_rim(rim.width).slices
@@ -196,10 +197,19 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
-    generated, _ = to_scan(case.scan, prediction.search.slices, case.slices, case.alignment, case.template)
-    filled, noise = blend_into_scan(case, source, generated, valid, prediction.rim.tight, settings)
+    generated, tissue, _ = _search_on_scan(case, prediction)
+    bright = grey_is_brighter(prediction.search.curve)
+    filled, noise = blend_into_scan(case, source, generated, tissue, valid, settings, prediction.rim.tight, bright)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, source * valid, deviation
+
+
+def _search_on_scan(case: Case, prediction: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """G(z) on the scan's grid, (z, y, x): in scan intensities, in the model's own, and where both are defined."""
+    own = replace(case.slices, scale=1.0, floor=0.0)
+    found = prediction.search
+    generated, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    return generated, to_scan(case.scan, found.tissue, own, case.alignment, case.template)[0], valid
 
 
 class _Clock:
