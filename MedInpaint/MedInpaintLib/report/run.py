@@ -68,8 +68,8 @@ def run_report(
             intensity.
         intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
             units: median, mean, sd, and percentile_99_5.
-        rim: tight, whether the mask leaves a rim of the lesion outside; deficit and error, in model intensities, and width, mm:
-            see `blending.rim.Rim`.
+        rim: tight, whether the mask leaves a rim of the lesion outside; deficit and error, in model intensities, and
+            width, mm: see `blending.rim.Rim`.
         seam: see `report.measures.seam`; a value near 1 is invisible.
         model, settings, versions, device, seconds (each stage and the total), warnings (sentences).
     """
@@ -164,7 +164,8 @@ def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> 
     warnings = []
     if alignment.poor:
         warnings.append(
-            f"The alignment with the model is poor ({alignment.quality:.2f}): look at the result before using it."
+            f"The alignment with the model is poor ({alignment.quality:.2f}): check that this is a brain MRI, and "
+            "look at the result before using it."
         )
     if contrast == "other":
         warnings.append(
@@ -178,7 +179,7 @@ def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> 
         )
     if rim.tight:
         warnings.append(
-            f"The mask looks tight by about {rim.width:g} mm: the scan looks more like lesion beside it than farther out. "
-            f"Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
+            f"The mask looks tight by about {rim.width:g} mm: the scan looks more like lesion beside it than farther "
+            f"out. Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
         )
     return warnings

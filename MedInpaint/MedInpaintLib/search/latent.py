@@ -64,7 +64,7 @@ def search(
     progress: Callable[[float, str], None],
     chunk: int = CHUNK,
 ) -> tuple[Generated, Components]:
-    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over the latent of each slice, and one g and o.
+    """Minimise L = sum_i W_i |f(G(z)_i) - y_i| + lambda prior(z) over the latent of each slice, and one curve f.
 
     The prior is ||u||^2, and log(1 - D(G(z))) for a GAN. The u of a GAN also has a bound.
 
@@ -75,7 +75,10 @@ def search(
     G(z) may also deform a little: the search finds a smooth displacement together with z, because an affine alignment
     cannot match each ventricle and each gyrus. The displacement starts at zero, and its roughness is part of the prior.
 
-    With settings.slicewise the search is that of the paper alone: C is the identity, g is 1, o is 0, nothing deforms.
+    The contrast curve f is g f_0 + o + b, where f_0 is that of the slices, g and o are a gain and an offset, and b is a
+    small bend. So it serves scans of other contrasts than the model's.
+
+    With settings.slicewise the search is that of the paper alone: C and f are the identity, nothing deforms.
 
     Args:
         network: the model, on its device.

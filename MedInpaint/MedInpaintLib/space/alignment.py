@@ -77,8 +77,8 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
     quality, contrast = _compare(moving, known, template, transform, extracted)
     if quality < NO_BRAIN:
         raise InputError(
-            "The scan does not look like a brain MRI: its intensities have nothing in common with a brain's. Check that "
-            "it is not a CT or a phantom, and that the mask marks only the lesion."
+            "The scan does not look like a brain MRI: its intensities have nothing in common with a brain's. Check "
+            "that it is not a CT or a phantom, and that the mask marks only the lesion."
         )
     # The shrunk scan has 1 where the scan has this intensity.
     bright = bright_end(values, hole)

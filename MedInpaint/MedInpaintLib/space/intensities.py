@@ -34,7 +34,9 @@ class Contrast:
 
 
 def measure_contrast(average: NDArray[np.floating], scan: NDArray[np.floating], weight: NDArray) -> Contrast:
-    """The contrast of a scan from voxels of its brain, all arrays (n,). Lesions do not matter, because medians are fitted.
+    """The contrast of a scan from voxels of its brain, all arrays (n,).
+
+    Lesions hardly matter, because medians are fitted.
 
     Args:
         average: the average brain.
@@ -105,5 +107,5 @@ def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
     upper = tissue[(tissue >= middle) & (tissue <= top)]
     scale = float(upper.mean() / WHITE_MATTER)
     if scale <= 0 or tissue.std() == 0:
-        raise InputError("The scan has no contrast in the brain: check that it is a T1-weighted MRI.")
+        raise InputError("The scan has no contrast in the brain: check that it is a brain MRI.")
     return scale

@@ -87,7 +87,9 @@ def test_a_scan_that_is_darker_than_the_model_everywhere_has_no_rim():
 def test_the_values_inside_the_hole_do_not_matter():
     values = scan(rim=0.05, width=1)
     other = np.where(HOLE, -1e4, values)
-    assert find_rim(case_of(values), GENERATED, TISSUE, EVERYWHERE) == find_rim(case_of(other), GENERATED, TISSUE, EVERYWHERE)
+    assert find_rim(case_of(values), GENERATED, TISSUE, EVERYWHERE) == find_rim(
+        case_of(other), GENERATED, TISSUE, EVERYWHERE
+    )
 
 
 def test_without_white_matter_beside_the_mask_nothing_is_decided():
