@@ -14,8 +14,7 @@ from .space.alignment import Alignment, align, brain_mask
 from .space.template import Template
 
 if TYPE_CHECKING:
-    from .models.gan import GAN
-    from .models.vae import VAE
+    from .models.latent_model import LatentModel
 
 # A registration that saw this much lesion is used again: 1 % of a brain moves the alignment by far less than a voxel.
 # A scan whose lesion was hardly marked at first is aligned anew.
@@ -49,10 +48,10 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._model: tuple[Model, Template, VAE | GAN] | None = None
+        self._model: tuple[Model, Template, LatentModel] | None = None
         self._aligned: _Aligned | None = None
 
-    def load(self, model: Model) -> tuple[Template, VAE | GAN]:
+    def load(self, model: Model) -> tuple[Template, LatentModel]:
         """The model's template and its network, on the CPU when it is new. Raises InputError if they cannot be read."""
         from .search.device import choose_device
 

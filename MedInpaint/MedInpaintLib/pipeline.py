@@ -20,6 +20,7 @@ from .report.run import run_report
 from .search.fallback import with_fallback
 from .settings import Settings
 from .space.case import prepare_case
+from .space.intensities import grey_is_brighter
 from .space.slices import to_scan
 from .volumes.image import like, with_voxels
 
@@ -139,7 +140,7 @@ class Prediction:
         search: the result of the latent search.
         stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
         rim: whether the mask looks tight.
-        on_scan: the searched slices G(z) and where they are defined, on the scan's grid; None: not computed yet.
+        on_scan: the searched slices on the scan's grid, see `_search_on_scan`; None: not computed yet.
     """
 
     slices: np.ndarray
@@ -147,7 +148,7 @@ class Prediction:
     search: Generated
     stack: Slices
     rim: Rim
-    on_scan: tuple[np.ndarray, np.ndarray] | None = None
+    on_scan: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 def predict(
@@ -166,10 +167,10 @@ def predict(
     first = generate(network, case.slices, count, settings, lambda done, text: progress(FIRST * done, text), chunk)
     if settings.slicewise:  # nothing but the search of the paper
         return first
-    generated, valid = to_scan(case.scan, first.search.slices, case.slices, case.alignment, case.template)
-    rim = find_rim(case, generated, valid)
+    generated, tissue, valid = _search_on_scan(case, first)
+    rim = find_rim(case, generated, tissue, valid, grey_is_brighter(first.search.curve))
     if not rim.tight:
-        return replace(first, rim=rim, on_scan=(generated, valid))
+        return replace(first, rim=rim, on_scan=(generated, tissue, valid))
     stack = case.without_rim(rim.width).slices
     second = generate(
         network, stack, count, settings, lambda done, text: progress(FIRST + (1 - FIRST) * done, text), chunk
@@ -206,12 +207,19 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
-    generated, _ = prediction.on_scan or to_scan(
-        case.scan, prediction.search.slices, case.slices, case.alignment, case.template
-    )
-    filled, noise = blend_into_scan(case, source, generated, valid, prediction.rim.tight, settings)
+    generated, tissue, _ = prediction.on_scan or _search_on_scan(case, prediction)
+    bright = grey_is_brighter(prediction.search.curve)
+    filled, noise = blend_into_scan(case, source, generated, tissue, valid, settings, prediction.rim.tight, bright)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, source * valid, deviation
+
+
+def _search_on_scan(case: Case, prediction: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """G(z) on the scan's grid, (z, y, x): in scan intensities, in the model's own, and where both are defined."""
+    own = replace(case.slices, scale=1.0, floor=0.0)
+    found = prediction.search
+    generated, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    return generated, to_scan(case.scan, found.tissue, own, case.alignment, case.template)[0], valid
 
 
 class _Clock:

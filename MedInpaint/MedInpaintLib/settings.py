@@ -30,7 +30,7 @@ class Settings:
         window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh a known pixel by the share of hole in its window; without, all weigh the same.
         prior: use the prior loss.
-        slicewise: search each slice alone, without deformation, gain and offset, as in the paper.
+        slicewise: search each slice alone, without deformation and contrast curve, as in the paper.
         residual: continue the residual, scan minus G(z), from the ring around the hole into the hole (kriging).
         blending: "matern", "3d" (Poisson), "2d" (Poisson, slice by slice) or "none" (paste).
         noise: add noise like the scan's to the fill; it looks more natural, and each voxel is less accurate.

@@ -21,7 +21,14 @@ LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 
 
 def blend_into_scan(
-    case: Case, source: np.ndarray, generated: np.ndarray, valid: np.ndarray, tight: bool, settings: Settings
+    case: Case,
+    source: np.ndarray,
+    generated: np.ndarray,
+    tissue: np.ndarray,
+    valid: np.ndarray,
+    settings: Settings,
+    tight: bool = False,
+    bright: bool = False,
 ) -> tuple[np.ndarray, float]:
     """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`, and the scan's noise level.
 
@@ -30,20 +37,23 @@ def blend_into_scan(
     Args:
         source: float32 (z, y, x), the predicted slices on the scan's grid, in scan intensities; see `to_scan`.
         generated: the same without the residual.
-        valid: bool (z, y, x), where both are defined.
-        tight: whether the mask leaves a dark rim outside; see `find_rim`.
+        tissue: the same without the residual, in the model's own intensities.
+        valid: bool (z, y, x), where all three are defined.
         settings: blending, noise and seed.
+        tight: whether the mask leaves a rim of the lesion outside; see `find_rim`.
+        bright: whether lesions are bright.
 
     Raises:
         InputError: Poisson blending finds no known voxel at some part of the hole.
     """
     box = bounding_box(case.hole, SURROUNDINGS)  # no step looks farther, so the cost grows with the hole alone
-    case, source, generated, valid = case.crop(box), source[box], generated[box], valid[box]
-    plain = white_matter(case, generated) & valid
+    case, valid = case.crop(box), valid[box]
+    source, generated, tissue = source[box], generated[box], tissue[box]
+    plain = white_matter(case, tissue) & valid
     noise = estimate_noise(case.values, case.hole, case.alignment.brain, plain)
     if settings.blending == "matern":
         source = sharpen(source, case.hole, spacing_zyx(case.scan))
-        trust = np.where(rim_voxels(case, source), RIM_TRUST, 1) * valid if tight else valid
+        trust = np.where(rim_voxels(case, source, bright), RIM_TRUST, 1) * valid if tight else valid
         filled = blend_matern(case, source, trust, noise.white_level)
         filled = limit_range(case, generated, filled)
     else:

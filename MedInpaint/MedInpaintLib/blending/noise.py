@@ -57,19 +57,18 @@ class Noise:
         return np.interp(values, self.intensities, self.levels)
 
 
-def white_matter(case: Case, generated: NDArray[np.floating]) -> NDArray[np.bool_]:
+def white_matter(case: Case, tissue: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Known voxels where G(z) shows plain white matter, bool (z, y, x).
 
     Args:
-        generated: (z, y, x), G(z) without the residual on the scan's grid, in scan intensities.
+        tissue: (z, y, x), G(z) without the residual on the scan's grid, in the model's own intensities.
     """
-    content = (generated - case.slices.floor) / case.slices.scale
     slopes = [
-        np.gradient(content, step, axis=axis)
+        np.gradient(tissue, step, axis=axis)
         for axis, step in enumerate(spacing_zyx(case.scan))
-        if content.shape[axis] > 1
+        if tissue.shape[axis] > 1
     ]
-    plain = (content > WHITE_MATTER) & (sum(slope**2 for slope in slopes) < EDGE**2)
+    plain = (tissue > WHITE_MATTER) & (sum(slope**2 for slope in slopes) < EDGE**2)
     return plain & case.alignment.brain & ~case.hole & (case.values != 0)
 
 

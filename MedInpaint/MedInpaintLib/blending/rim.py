@@ -1,8 +1,9 @@
-"""The rim of a lesion: does the mask leave a dark rim outside, and which known voxels belong to it?
+"""The rim of a lesion: does the mask leave a rim of it outside, and which known voxels belong to it?
 
-Expert masks are often tight. The dark voxels beside such a mask would be continued into the fill. An exact mask has no
-such rim, and distrusting its healthy neighbours costs 2 to 5 dB. The two differ in the scan's deficit against G(z) in
-known white matter: beside a tight mask the scan is darker than a few millimetres farther out.
+Expert masks are often tight. The lesion's voxels beside such a mask would be continued into the fill. An exact mask has
+no such rim, and distrusting its healthy neighbours costs 2 to 5 dB. The two differ in the scan's deficit against G(z)
+in known white matter: beside a tight mask, a T1-weighted scan is darker than a few millimetres farther out. Where grey
+matter is brighter than white matter (T2, FLAIR), lesions are bright, and the deficit is that of a negative.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ DARKER = 0.01  # model intensity: how much darker than the source a voxel of the
 
 @dataclass(frozen=True)
 class Rim:
-    """How dark the known white matter beside the mask is.
+    """How lesion-like the known white matter beside the mask is.
 
     Attributes:
-        deficit: median of (G(z) - scan) within 1 mm of the mask minus that at 2.6 to 5 mm, in model intensities; None
-            if there is too little white matter.
+        deficit: median of (G(z) - scan) within 1 mm of the mask minus that at 2.6 to 5 mm, in model intensities; of
+            scan - G(z) where lesions are bright; None if there is too little white matter.
         error: standard error of the deficit; None likewise.
         width: mm, how far the rim reaches if the mask is tight, else 0.
     """
@@ -43,7 +44,7 @@ class Rim:
 
     @property
     def tight(self) -> bool:
-        """True if the mask leaves a dark rim outside."""
+        """True if the mask leaves a rim of the lesion outside."""
         return self.width > 0
 
     def to_dict(self) -> dict:
@@ -51,7 +52,13 @@ class Rim:
         return {"tight": self.tight, **asdict(self)}
 
 
-def find_rim(case: Case, generated: NDArray[np.floating], valid: NDArray[np.bool_]) -> Rim:
+def find_rim(
+    case: Case,
+    generated: NDArray[np.floating],
+    tissue: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    bright: bool = False,
+) -> Rim:
     """Decide whether the mask is tight, for all lesions of the scan together.
 
     Values inside the hole do not matter.
@@ -59,14 +66,16 @@ def find_rim(case: Case, generated: NDArray[np.floating], valid: NDArray[np.bool
     Args:
         case: the scan and its hole.
         generated: (z, y, x), G(z) without the residual on the scan's grid, in scan intensities.
-        valid: bool (z, y, x), where it is defined.
+        tissue: the same in the model's own intensities.
+        valid: bool (z, y, x), where both are defined.
+        bright: whether lesions are bright.
     """
     spacing = spacing_zyx(case.scan)
     box = bounding_box(case.hole, np.ceil(FAR[1] / spacing).astype(int) + 1)
     near = case.crop(box)
-    white = white_matter(near, generated[box]) & valid[box]
+    white = white_matter(near, tissue[box]) & valid[box]
     distance = ndimage.distance_transform_edt(~near.hole, sampling=spacing)
-    deficit = (generated[box] - near.values) / near.slices.scale
+    deficit = (generated[box] - near.values) / near.slices.scale * (-1 if bright else 1)
 
     def zone(low: float, high: float) -> NDArray[np.floating]:
         return deficit[white & (distance > low) & (distance <= high)]
@@ -84,16 +93,18 @@ def find_rim(case: Case, generated: NDArray[np.floating], valid: NDArray[np.bool
     return Rim(difference, error, round((2 if wide else 1) * step, 1))
 
 
-def rim_voxels(case: Case, source: NDArray[np.floating]) -> NDArray[np.bool_]:
+def rim_voxels(case: Case, source: NDArray[np.floating], bright: bool = False) -> NDArray[np.bool_]:
     """Known voxels that belong to the rim of a tight mask, bool (z, y, x): close to it and darker than the source.
 
     Close is within 2 mm, or the next voxel.
 
     Args:
         source: (z, y, x), the content to blend, in scan intensities.
+        bright: whether lesions, and so their rims, are brighter than the source.
     """
     near = ring(case.hole, spacing_zyx(case.scan), REACH) | next_voxels(case.hole)
-    return near & (case.values < source - DARKER * case.slices.scale)
+    deficit = case.values - source if bright else source - case.values
+    return near & (deficit > DARKER * case.slices.scale)
 
 
 def _median_error(values: NDArray[np.floating]) -> float:

@@ -113,7 +113,8 @@ class Outputs:
                 text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
                 stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
             if self.figure:
-                draw_figure(stack.enter_context(replacing(self.figure)), scan, hole, result.generated, result.image)
+                path, contrast = stack.enter_context(replacing(self.figure)), result.report["contrast"]
+                draw_figure(path, scan, hole, result.generated, result.image, contrast)
             with _ignored_signals():
                 stack.close()  # renames them
 

@@ -72,7 +72,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--slicewise",
         action="store_const",
         const=True,
-        help="search each slice alone, without deformation, gain and offset",
+        help="search each slice alone, without deformation and contrast curve",
     )
     parser.add_argument(
         "--no-residual",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,8 +13,12 @@ from scipy import ndimage
 
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PANEL = 3.2  # inches; the width of a panel
 GAP, CAPTION = 0.08, 0.36  # inches
+CURVE = 2.4  # inches; the width of the plot of the contrast curve with its labels
 DOTS = 150  # per inch
 CLOSE_UP = 15.0  # mm around the hole
 BACKGROUND, TEXT, OUTLINE = "#101214", "#d5d9dd", "#ffb000"
@@ -24,7 +30,14 @@ def check_matplotlib() -> None:
         raise InputError("A figure needs matplotlib: run `pip install matplotlib`, or leave out --figure.")
 
 
-def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.Image, filled: sitk.Image) -> None:
+def draw_figure(
+    path: Path,
+    scan: sitk.Image,
+    hole: np.ndarray,
+    generated: sitk.Image,
+    filled: sitk.Image,
+    contrast: Mapping | None = None,
+) -> None:
     """Draw the axial slice through the largest lesion, and below it a close-up, as PNG.
 
     The slice is not interpolated: it is a slice of the scan along the axis nearest to superior-inferior. It has the
@@ -36,6 +49,7 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.
         hole: bool (z, y, x) on the scan's grid.
         generated: the generated slices on the same grid.
         filled: the result.
+        contrast: `contrast` of the report, which is drawn as a small plot beside the close-ups; None: no plot.
     """
     from matplotlib.figure import Figure
 
@@ -55,7 +69,8 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.
     close_up = _box(lesion, (width, height), margin=CLOSE_UP, square=True)
 
     heights = [_panel_height(view) for view in (whole, close_up)]
-    size = (4 * PANEL + 5 * GAP, sum(heights) + 2 * GAP + CAPTION)
+    extra = 0 if contrast is None else CURVE + GAP
+    size = (4 * PANEL + 5 * GAP + extra, sum(heights) + 2 * GAP + CAPTION)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     for row, view in enumerate((whole, close_up)):
         bottom = GAP if row else 2 * GAP + heights[1]
@@ -82,7 +97,22 @@ def draw_figure(path: Path, scan: sitk.Image, hole: np.ndarray, generated: sitk.
     for column, caption in enumerate(("before", "what is filled", "generated", "after")):
         centre = (GAP + column * (PANEL + GAP) + PANEL / 2) / size[0]
         figure.text(centre, 1 - CAPTION / 2 / size[1], caption, color=TEXT, fontsize=13, ha="center", va="center")
+    if contrast is not None:
+        _draw_curve(figure, size, contrast)
     figure.savefig(path, format="png", dpi=DOTS, facecolor=BACKGROUND)
+
+
+def _draw_curve(figure: Figure, size: tuple[float, float], contrast: Mapping) -> None:
+    """The scan's intensity against the model's, at the right end of a figure of this size (inches)."""
+    left, bottom, side = size[0] - CURVE + 0.5, 3 * GAP + 0.4, CURVE - 0.65
+    place = (left / size[0], bottom / size[1], side / size[0], side / size[1])
+    axes = figure.add_axes(place, facecolor=BACKGROUND)
+    axes.plot(contrast["levels"], [np.nan if y is None else y for y in contrast["curve"]], color=OUTLINE, marker=".")
+    axes.set_xlabel("model intensity (T1)", color=TEXT, fontsize=8)
+    axes.set_title(f"contrast: looks like {contrast['name']}", color=TEXT, fontsize=9)
+    axes.set_ylabel("scan intensity", color=TEXT, fontsize=8)
+    axes.tick_params(colors=TEXT, labelsize=7)
+    axes.spines[:].set_color(TEXT)
 
 
 def _axial(image: sitk.Image) -> sitk.Image:

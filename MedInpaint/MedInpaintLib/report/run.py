@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..models.folder import Model
 from ..settings import Settings
+from ..space.intensities import LEVELS, contrast_name
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box, ring
 from .lesions import RING, finite_number, measure_lesions, measuring_margin
@@ -22,6 +23,7 @@ from .measures import seam
 if TYPE_CHECKING:
     from ..blending.rim import Rim
     from ..search.latent import Generated
+    from ..space.alignment import Alignment
     from ..space.case import Case
 
 OUTSIDE = 0.2  # share of the hole outside the brain from which the report has a warning
@@ -59,12 +61,15 @@ def run_report(
         lesions: each lesion, the largest first; see `measure_lesions`.
         slices: number of model-space slices that were filled.
         alignment: quality (correlation with the template), poor, brain_extracted, brain_ml.
-        search: iterations; loss, its median and maximum over the slices; gain and offset from the model to the scan,
-            in model intensities; scale, the scan intensity of one unit of model intensity.
+        contrast: name ("T1", "T2", "FLAIR" or "other"), what the scan looks like; explained, the share of its variance
+            in the brain that the contrast curve of the average brain explains; straight, whether a straight line does
+            as well; levels and curve, the search's contrast curve: the scan's intensity at each level of the model.
+        search: iterations; loss, its median and maximum over the slices; scale, the scan intensity of one unit of model
+            intensity.
         intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
             units: median, mean, sd, and percentile_99_5.
-        rim: tight, whether the mask leaves a dark rim outside; deficit and error, in model intensities, and width, mm:
-            see `blending.rim.Rim`.
+        rim: tight, whether the mask leaves a rim of the lesion outside; deficit and error, in model intensities, and
+            width, mm: see `blending.rim.Rim`.
         seam: see `report.measures.seam`; a value near 1 is invisible.
         model, settings, versions, device, seconds (each stage and the total), warnings (sentences).
     """
@@ -93,14 +98,19 @@ def run_report(
             "brain_extracted": bool(alignment.extracted),
             "brain_ml": finite_number(np.count_nonzero(alignment.brain) * voxel_ml),
         },
+        "contrast": {
+            "name": contrast_name(generated.curve),
+            "explained": finite_number(alignment.contrast.explained),
+            "straight": bool(alignment.contrast.straight),
+            "levels": [round(float(level), 3) for level in LEVELS],
+            "curve": [finite_number(value * case.slices.scale + case.slices.floor) for value in generated.curve],
+        },
         "search": {
             "iterations": int(generated.iterations),
             "loss": {
                 "median": finite_number(np.median(generated.losses)),
                 "max": finite_number(np.max(generated.losses)),
             },
-            "gain": finite_number(generated.gain),
-            "offset": finite_number(generated.offset),
             "scale": finite_number(case.slices.scale),
         },
         "intensities": {
@@ -121,7 +131,7 @@ def run_report(
         "versions": _versions(),
         "device": device,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-        "warnings": [*warnings, *_warnings(alignment.quality, alignment.poor, outside, rim)],
+        "warnings": [*warnings, *_warnings(alignment, contrast_name(generated.curve), outside, rim)],
     }
 
 
@@ -150,10 +160,18 @@ def _versions() -> dict[str, str | None]:
     }
 
 
-def _warnings(quality: float, poor: bool, outside: float, rim: Rim) -> list[str]:
+def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> list[str]:
     warnings = []
-    if poor:
-        warnings.append(f"The alignment with the model is poor ({quality:.2f}): look at the result before using it.")
+    if alignment.poor:
+        warnings.append(
+            f"The alignment with the model is poor ({alignment.quality:.2f}): check that this is a brain MRI, and "
+            "look at the result before using it."
+        )
+    if contrast == "other":
+        warnings.append(
+            "The scan's contrast looks like none of T1, T2 and FLAIR: check that this is a brain MRI, and look at the "
+            "result before using it."
+        )
     if outside > OUTSIDE:
         warnings.append(
             f"{100 * outside:.0f} % of the mask lies outside the brain, where the model knows nothing: "
@@ -161,7 +179,7 @@ def _warnings(quality: float, poor: bool, outside: float, rim: Rim) -> list[str]
         )
     if rim.tight:
         warnings.append(
-            f"The mask looks tight by about {rim.width:g} mm: the scan is darker beside it than farther out. "
-            f"Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
+            f"The mask looks tight by about {rim.width:g} mm: the scan looks more like lesion beside it than farther "
+            f"out. Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
         )
     return warnings

@@ -15,16 +15,20 @@ from torch import Tensor
 
 from ..models.latent_model import LatentModel
 from ..settings import Settings
+from ..space.intensities import LEVELS
 from ..space.slices import Slices
 from .adam import Adam
 from .context import context_weights
+from .curve import as_model_sees, slope, through_curve
 from .deformation import Deformation, roughness
 
-LEARNING_RATE = 0.1  # of z; the gain and the offset have a tenth of it
+LEARNING_RATE = 0.1  # of z; the gain, the offset and the bend have a tenth of it
 CHUNK = 32  # slices that are decoded at once by default; bounds memory
 CHECK_EVERY = 10  # steps between two checks of the loss
 KNOT_RATE = 0.3  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
+BEND_RATE = 0.01  # learning rate of the bend of the contrast curve
+BEND_WEIGHT = 30.0  # of the squared bend of the contrast curve in the loss
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
@@ -38,16 +42,17 @@ class Generated:
     """The result of the search.
 
     Attributes:
-        slices: float32 (n, h, w), gain * G(z) + offset, deformed, in model intensities.
+        slices: float32 (n, h, w), the contrast curve of the tissue, in model intensities of the scan.
+        tissue: float32 (n, h, w), G(z), deformed, in the model's own intensities, those of a T1-weighted scan.
         losses: float (n,), the final loss of each slice.
-        gain, offset: they map G(z) to the scan's intensities, the same for all slices.
+        curve: float32 (k,), the contrast curve, from G(z) to the scan: its values at LEVELS, the same for all slices.
         iterations: number of Adam steps.
     """
 
     slices: np.ndarray
+    tissue: np.ndarray
     losses: np.ndarray
-    gain: float
-    offset: float
+    curve: np.ndarray
     iterations: int
 
 
@@ -59,7 +64,7 @@ def search(
     progress: Callable[[float, str], None],
     chunk: int = CHUNK,
 ) -> tuple[Generated, Components]:
-    """Minimise L = sum_i W_i |g G(z)_i + o - y_i| + lambda prior(z) over the latent of each slice, and one g and o.
+    """Minimise L = sum_i W_i |f(G(z)_i) - y_i| + lambda prior(z) over the latent of each slice, and one curve f.
 
     The prior is ||u||^2, and log(1 - D(G(z))) for a GAN. The u of a GAN also has a bound.
 
@@ -70,7 +75,10 @@ def search(
     G(z) may also deform a little: the search finds a smooth displacement together with z, because an affine alignment
     cannot match each ventricle and each gyrus. The displacement starts at zero, and its roughness is part of the prior.
 
-    With settings.slicewise the search is that of the paper alone: C is the identity, g is 1, o is 0, nothing deforms.
+    The contrast curve f is g f_0 + o + b, where f_0 is that of the slices, g and o are a gain and an offset, and b is a
+    small bend. So it serves scans of other contrasts than the model's.
+
+    With settings.slicewise the search is that of the paper alone: C and f are the identity, nothing deforms.
 
     Args:
         network: the model, on its device.
@@ -120,15 +128,17 @@ class _Descent:
         self.at_height = network.at_height(self.height)
         n = len(slices.heights)
         self.coupling = (torch.eye(n) if settings.slicewise else slice_coupling(slices.heights)).to(self.device)
+        self.start_curve = self._tensor(LEVELS if settings.slicewise else slices.curve)
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
+        self.bend = torch.zeros(len(LEVELS), device=self.device, requires_grad=True)
         *_, height, width = self.image.shape
         self.deformation = Deformation(slices.heights, (height, width), self.device)
         self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
         variables = [(self.u, LEARNING_RATE)]
         if not settings.slicewise:
             rate = 0.1 * LEARNING_RATE
-            variables += [(self.gain, rate), (self.offset, rate), (self.knots, KNOT_RATE)]
+            variables += [(self.gain, rate), (self.offset, rate), (self.bend, BEND_RATE), (self.knots, KNOT_RATE)]
         self.adam = Adam(variables, max(settings.iterations, 1))
 
     def step(self) -> Tensor:
@@ -142,7 +152,7 @@ class _Descent:
             loss.backward()
             total += loss.detach()
         # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
-        objective = KNOT_WEIGHT * roughness(self.knots)
+        objective = KNOT_WEIGHT * roughness(self.knots) + BEND_WEIGHT * (self.bend**2).sum()
         rough = objective.detach()
         for root, leaf in zip(roots, leaves, strict=True):
             assert leaf.grad is not None
@@ -162,26 +172,34 @@ class _Descent:
         found = [self._loss(z, displacement, part) for part in parts]
         losses = torch.cat([loss for loss, _ in found]).view(self.starts, n)
         best = int(losses.sum(1).argmin())
-        slices = torch.cat([slices for _, slices in found]).unflatten(0, (self.starts, n))[best]
+        tissue = torch.cat([tissue for _, tissue in found]).unflatten(0, (self.starts, n))[best]
         best_displacement = displacement[best * n : (best + 1) * n]
         generated = Generated(
-            slices[:, 0].cpu().numpy(),
+            through_curve(self._curve(), tissue)[:, 0].cpu().numpy(),
+            tissue[:, 0].cpu().numpy(),
             losses[best].cpu().numpy(),
-            float(self.gain),
-            float(self.offset),
+            self._curve().cpu().numpy(),
             iterations,
         )
-        return generated, lambda index, pixels: self._components(best_displacement, index, pixels)
+        first = best * n
+
+        def components(index: int, pixels: np.ndarray) -> np.ndarray:
+            return self._components(z[first + index], best_displacement, index, pixels)
+
+        return generated, components
 
     @torch.no_grad()
     def _start(self, unknown: Tensor) -> Tensor:
         """The u (m, n, latent) where the network starts."""
         shape = self.starts, len(self.height), self.network.latent
         noise = torch.randn(shape, generator=self.random).to(self.device)
+        image = self.image
+        if not np.array_equal(self.start_curve.cpu(), self._tensor(LEVELS).cpu()):
+            image = as_model_sees(self.start_curve, image, self.network.brains.mean_at(self.height)) * (1 - unknown)
         parts = [
             self.network.start(*part)
             for part in zip(
-                self.image.split(self.chunk),
+                image.split(self.chunk),
                 unknown.split(self.chunk),
                 self.height.split(self.chunk),
                 (self.coupling @ noise).split(self.chunk, dim=1),
@@ -195,24 +213,31 @@ class _Descent:
         """z (m * n, latent), and the displacements in pixels (m * n, h, w, 2)."""
         return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
 
+    def _curve(self) -> Tensor:
+        """The contrast curve's values (k,) at LEVELS."""
+        return self.gain * self.start_curve + self.offset + self.bend
+
     def _loss(self, z: Tensor, displacement: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """The loss (chunk,) of each slice of one chunk, and gain * G(z) + offset, deformed, (chunk, 1, h, w)."""
+        """The loss (chunk,) of each slice of one chunk, and G(z), deformed, (chunk, 1, h, w)."""
         indices = self._slice_indices(part)
         decoded = self.network.decode(z[part], *(tensor[indices] for tensor in self.at_height))
-        slices = self.gain * self.deformation.warp(decoded, displacement[part]) + self.offset
+        tissue = self.deformation.warp(decoded, displacement[part])
+        slices = through_curve(self._curve(), tissue)
         loss = (self.weight[indices] * (slices - self.image[indices]).abs()).flatten(1).sum(1)
         if self.prior_weight:
             prior = self.network.prior_loss(self.u.flatten(0, 1)[part], decoded, self.height[indices])
             loss = loss + self.prior_weight * prior
-        return loss, slices
+        return loss, tissue
 
     @torch.no_grad()
-    def _components(self, displacement: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
-        """See `Components`; the slice is deformed by its displacement of those of all slices, (n, h, w, 2)."""
+    def _components(self, z: Tensor, displacement: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
+        """See `Components`; z (latent,) is of this slice, the displacement of all slices, (n, h, w, 2)."""
         one = slice(index, index + 1)
-        components = self.network.brains.components(self.height[one])
+        decoded = self.network.decode(z[None], *(tensor[one] for tensor in self.at_height))
+        both = torch.cat([decoded, self.network.brains.components(self.height[one])], dim=1)
         mask = torch.as_tensor(pixels, device=self.device)
-        return (self.gain * self.deformation.warp_pixels(components, displacement[one], mask))[0].T.cpu().numpy()
+        warped = self.deformation.warp_pixels(both, displacement[one], mask)[0]
+        return (slope(self._curve(), warped[0]) * warped[1:]).T.cpu().numpy()
 
     def _chunks(self, begin: int, end: int) -> list[slice]:
         """Chunks of the slices of whole starts, from begin to end; a chunk never contains slices of two starts."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
-from .registration import WORKING_SPACING, register, shrink_scan, shrink_to_spacing
+from .intensities import LEVELS, SLOPED, Contrast, measure_contrast
+from .registration import WORKING_SPACING, bright_end, register, shrink_scan, shrink_to_spacing
 from .resampling import resample_mask
 from .template import Template
 
-POOR_QUALITY = 0.6  # correlation with the template; well aligned T1w scans reach 0.75 to 0.95
+# Quality below which a user should look at the result. Well aligned T1-weighted scans reach 0.75 to 0.95, other
+# contrasts 0.4 to 0.7.
+POOR_QUALITY, POOR_OTHER = 0.6, 0.35
+EMPTY = 0.02  # of the bright end: voxels with less are no tissue in a brain-extracted scan
+NO_BRAIN = 0.2  # quality below which the scan cannot be a brain MRI that is aligned
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,22 @@ class Alignment:
         transform: affine, from a point of the template to the point of the scan (mm, LPS).
         brain: the brain mask, bool (z, y, x): the template's brain on the scan's grid; in a brain-extracted scan, cut
             to its non-zero voxels.
-        quality: Pearson correlation of the scan with the template in the known brain, -1 to 1.
+        quality: correlation of the scan with the template in the known brain, -1 to 1: Pearson's if the contrast is
+            straight, else the correlation ratio, the root of what the contrast curve explains.
         extracted: whether the scan shows a brain without the rest of the head.
+        contrast: of the scan, its values in the scan's intensities.
     """
 
     transform: sitk.AffineTransform
     brain: np.ndarray
     quality: float
     extracted: bool
+    contrast: Contrast = field(default_factory=Contrast)
 
     @property
     def poor(self) -> bool:
         """Whether a user should check the result before trusting it."""
-        return self.quality < POOR_QUALITY
+        return self.quality < (POOR_QUALITY if self.contrast.straight else POOR_OTHER)
 
 
 def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Template) -> Alignment:
@@ -63,8 +71,16 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
         raise InputError(
             "The scan cannot be aligned with the model: check that it shows a brain and the mask marks only the lesion."
         ) from error
+    quality, contrast = _compare(moving, known, template, transform, extracted)
+    if quality < NO_BRAIN:
+        raise InputError(
+            "The scan does not look like a brain MRI: its intensities have nothing in common with a brain's. Check "
+            "that it is not a CT or a phantom, and that the mask marks only the lesion."
+        )
+    # The shrunk scan has 1 where the scan has this intensity.
+    contrast = replace(contrast, values=contrast.values * bright_end(values, hole))
     brain = brain_mask(scan, values, hole, template, transform, extracted)
-    return Alignment(transform, brain, _correlation(moving, known, template, transform), extracted)
+    return Alignment(transform, brain, quality, extracted, contrast)
 
 
 def brain_mask(
@@ -89,12 +105,21 @@ def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:
     return bool(empty.mean() > 0.3 and faces.mean() > 0.7)
 
 
-def _correlation(moving: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform) -> float:
+def _compare(
+    moving: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform, extracted: bool
+) -> tuple[float, Contrast]:
+    """The quality of an alignment, and the contrast of the scan in units of its bright end."""
     average, scan, inside, brain = _on_template(moving, known, template, transform)
     chosen = (brain > 0) & (inside > 0)
     if chosen.sum() < 100 or scan[chosen].std() == 0:
-        return 0.0
-    return float(np.corrcoef(average[chosen], scan[chosen])[0, 1])
+        return 0.0, Contrast(LEVELS.copy(), 0.0, False)
+    pearson = float(np.corrcoef(average[chosen], scan[chosen])[0, 1])
+    if extracted:
+        chosen &= scan > EMPTY
+    slopes = np.gradient(average, WORKING_SPACING)
+    plain = 1 / (1 + sum(slope**2 for slope in slopes) / SLOPED**2)
+    contrast = measure_contrast(average[chosen], scan[chosen], plain[chosen])
+    return pearson if contrast.straight else contrast.explained**0.5, contrast
 
 
 def _empty_around_brain(moving: sitk.Image, template: Template, transform: sitk.Transform) -> bool:

@@ -1,13 +1,91 @@
-"""The scale from scan intensities to model intensities."""
+"""The scale from scan intensities to model intensities, and the contrast: the curve from the model's to the scan's."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 
 WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
 INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98th percentile becomes 0.75"
+LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve has its values
+FLUID, GREY, WHITE = 0.3, 0.5, 0.8  # model intensities that show the tissues best in the average brain
+SMOOTHNESS = 2e-4  # of a curve against its fit
+STRAIGHT = 0.8  # share of what the curve explains from which a rising straight line is taken in its place
+SLOPED = 0.01  # model intensity per mm; tissue is mixed where the average brain changes faster
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How a scan's intensities depend on those of the average brain, which is T1-weighted.
+
+    Attributes:
+        values: float (k,), the scan's intensity where the average brain has LEVELS; in any unit.
+        explained: share of the variance of the scan's brain that the curve explains, 0 to 1.
+        straight: whether a rising straight line explains about as much, as in T1-weighted scans.
+    """
+
+    values: NDArray[np.float64] = field(default_factory=LEVELS.copy)
+    explained: float = 1.0
+    straight: bool = True
+
+
+def measure_contrast(average: NDArray[np.floating], scan: NDArray[np.floating], weight: NDArray) -> Contrast:
+    """The contrast of a scan from voxels of its brain, all arrays (n,).
+
+    Lesions hardly matter, because medians are fitted.
+
+    Args:
+        average: the average brain.
+        scan: the scan at the same places, in any unit.
+        weight: of each voxel, 0 or more; it is small where the average brain mixes tissues.
+    """
+    shares = np.clip(1 - np.abs(average - LEVELS[:, None]) / LEVELS[1], 0, None) * weight
+    counts = shares.sum(axis=1) / max(float(weight.sum()), 1e-9)
+    medians = np.array([_weighted_median(scan, each) for each in shares])
+    bend = np.diff(np.eye(len(LEVELS)), 2, axis=0)
+    system = np.diag(counts) + SMOOTHNESS * bend.T @ bend + 1e-9 * np.eye(len(LEVELS))
+    values = np.linalg.solve(system, counts * medians)
+    from_average = average - np.average(average, weights=weight)
+    gain = np.average(scan * from_average, weights=weight) / max(np.average(from_average**2, weights=weight), 1e-9)
+    straight = gain * from_average + np.average(scan, weights=weight)
+    by_curve, by_line = (_explained(scan, fit, weight) for fit in (np.interp(average, LEVELS, values), straight))
+    return Contrast(values, by_curve, bool(gain > 0 and by_line >= STRAIGHT * by_curve > 0))
+
+
+def _explained(scan: NDArray[np.floating], fit: NDArray[np.floating], weight: NDArray[np.floating]) -> float:
+    """The share of a scan's variance (n,) that a fit explains, 0 to 1, from absolute values: lesions count little."""
+    left, whole = (np.average(np.abs(scan - x), weights=weight) for x in (fit, _weighted_median(scan, weight)))
+    return float(np.clip(1 - (left / whole) ** 2, 0, 1)) if whole else 0.0
+
+
+def contrast_name(curve: NDArray[np.floating]) -> str:
+    """What a contrast looks like, "T1", "T2", "FLAIR" or "other", from the values (k,) of its curve."""
+    fluid, grey, white = np.interp((FLUID, GREY, WHITE), LEVELS, curve)
+    if fluid < grey < white:
+        return "T1"
+    if fluid > grey > white:
+        return "T2"
+    return "FLAIR" if fluid < white < grey else "other"
+
+
+def grey_is_brighter(curve: NDArray[np.floating]) -> bool:
+    """Whether grey matter is brighter than white matter, for the values (k,) of a contrast curve.
+
+    Lesions have more water than white matter, as grey matter has: they are bright where this is true.
+    """
+    grey, white = np.interp((GREY, WHITE), LEVELS, curve)
+    return bool(grey > white)
+
+
+def _weighted_median(values: NDArray[np.floating], weight: NDArray[np.floating]) -> float:
+    """The weighted median of values (n,); 0 if no weight is positive."""
+    order = np.argsort(values)
+    sums = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(sums, sums[-1] / 2)]) if sums[-1] > 0 else 0.0
 
 
 def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
@@ -29,5 +107,5 @@ def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:
     upper = tissue[(tissue >= middle) & (tissue <= top)]
     scale = float(upper.mean() / WHITE_MATTER)
     if scale <= 0 or tissue.std() == 0:
-        raise InputError("The scan has no contrast in the brain: check that it is a T1-weighted MRI.")
+        raise InputError("The scan has no contrast in the brain: check that it is a brain MRI.")
     return scale

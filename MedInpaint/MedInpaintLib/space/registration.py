@@ -75,11 +75,7 @@ def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple
     Bright outliers are clipped. The hole gets the median of the tissue, so that its content has no influence. Raises
     InputError if the mask covers all tissue or the scan is too thin.
     """
-    tissue = values[(values > 0) & ~hole]
-    if not tissue.size:
-        raise InputError("The mask covers all tissue of the scan: mark the lesion only.")
-    middle, bright = np.percentile(tissue, (50, 99.5), overwrite_input=True)
-    del tissue
+    middle, bright = _middle_and_bright_end(values, hole)
     factors = [max(1, round(WORKING_SPACING / spacing)) for spacing in scan.GetSpacing()]
     # The smoothing filter needs four voxels along every axis.
     if any(length < 4 * factor for length, factor in zip(scan.GetSize(), factors, strict=True)):
@@ -91,6 +87,19 @@ def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple
     np.clip(clipped, 0, bright, out=clipped)
     clipped /= bright
     return sitk.BinShrink(like(scan, clipped), factors), sitk.Cast(known, sitk.sitkUInt8)
+
+
+def bright_end(values: np.ndarray, hole: np.ndarray) -> float:
+    """The scan's intensity that becomes 1 in `shrink_scan`: the 99.5th percentile of the tissue."""
+    return _middle_and_bright_end(values, hole)[1]
+
+
+def _middle_and_bright_end(values: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
+    tissue = values[(values > 0) & ~hole]
+    if not tissue.size:
+        raise InputError("The mask covers all tissue of the scan: mark the lesion only.")
+    middle, bright = np.percentile(tissue, (50, 99.5), overwrite_input=True)
+    return float(middle), float(bright)
 
 
 def shrink_to_spacing(image: sitk.Image, spacing: float) -> sitk.Image:

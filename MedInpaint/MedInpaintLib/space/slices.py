@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,11 +11,12 @@ from scipy import ndimage
 from ..volumes.image import affine, like
 from ..volumes.mask import bounding_box
 from .alignment import Alignment
-from .intensities import intensity_scale
+from .intensities import LEVELS, intensity_scale
 from .resampling import covered_box, resample, resample_mask, to_matrix
 from .template import Template
 
 NEIGHBOURS = 4  # slices above and below the hole that the search sees
+FLATTER = 0.5  # of the scale of T1-weighted scans: the tissues of other contrasts differ less
 MARGIN = 8  # voxels; more than the smoothing reaches beyond the part of the scan that is smoothed
 
 
@@ -31,6 +32,8 @@ class Slices:
         heights: int (n,), each slice's index along the model grid's z axis.
         scale: scan intensity of model intensity 1 minus that of model intensity 0.
         floor: scan intensity of model intensity 0.
+        curve: float (k,), the contrast curve where the search starts: the scan's model intensities where the model has
+            LEVELS.
     """
 
     image: np.ndarray
@@ -40,6 +43,7 @@ class Slices:
     heights: np.ndarray
     scale: float
     floor: float = 0.0
+    curve: np.ndarray = field(default_factory=LEVELS.copy)
 
 
 def cut_slices(
@@ -55,6 +59,10 @@ def cut_slices(
     """
     transform = alignment.transform
     scale = intensity_scale(values, alignment.brain & ~hole)
+    contrast, curve = alignment.contrast, LEVELS.copy()
+    if not contrast.straight:
+        scale *= FLATTER
+        curve = contrast.values / scale
     lesion = bounding_box(hole, 1)
     ones = like(scan[lesion[::-1]], hole[lesion].astype(np.float32))
     filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
@@ -66,7 +74,7 @@ def cut_slices(
     field = _field_of_view(scan, template, transform)
     unknown = filled | (share < 0.5) & field
     image, unknown, context = mask_unknown(image, unknown, field, template, alignment.extracted)
-    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale)
+    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale, curve=curve)
 
 
 def to_model_grid(

@@ -65,8 +65,8 @@ def test_the_dark_rim_of_a_tight_mask_does_not_darken_the_fill():
     generated, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
     for inside in (0, 500, 900):  # the values in the hole do not matter
         case = lesioned_case(inside, 650)
-        arguments = case, generated, generated, everywhere
-        tight, exact = (blend_into_scan(*arguments, rim, SETTINGS)[0] for rim in (True, False))
+        arguments = case, generated, generated, generated / 1000, everywhere, SETTINGS
+        tight, exact = (blend_into_scan(*arguments, tight=rim)[0] for rim in (True, False))
         assert np.median(tight) > 750
         assert np.median(exact) < 730  # the rim counts as brain
 

@@ -15,6 +15,7 @@ from MedInpaintLib.report.run import run_report
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.case import Case
+from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.space.slices import Slices
 from MedInpaintLib.volumes.image import affine
 from MedInpaintLib.volumes.mask import ring
@@ -46,7 +47,7 @@ def case():
 
 
 NO_RIM = Rim(None, None, 0.0)
-GENERATED = SimpleNamespace(losses=np.array([1.0, 2.0, 6.0]), gain=1.1, offset=-0.02, iterations=40)
+GENERATED = SimpleNamespace(losses=np.array([1.0, 2.0, 6.0]), curve=1.1 * LEVELS - 0.02, iterations=40)
 
 
 def report_on(case, filled=100.0, generated=GENERATED, deviation=None, rim=NO_RIM):
@@ -152,8 +153,12 @@ def test_the_report_has_the_search_the_alignment_and_the_times(case):
     report = report_on(case)
     assert report["slices"] == 6
     assert report["search"] == {
-        "iterations": 40, "loss": {"median": 2, "max": 6}, "gain": 1.1, "offset": -0.02, "scale": 133,
+        "iterations": 40, "loss": {"median": 2, "max": 6}, "scale": 133,
     }  # fmt: skip
+    levels = [round(0.1 * n, 3) for n in range(13)]
+    curve = [pytest.approx(133 * (1.1 * level - 0.02)) for level in levels]
+    contrast = {"name": "T1", "explained": 1, "straight": True, "levels": levels, "curve": curve}
+    assert report["contrast"] == contrast
     brain_ml = 16 * 20 * 24 * 3 / 1000
     assert report["alignment"] == {"quality": 0.91, "poor": False, "brain_extracted": True, "brain_ml": brain_ml}
     assert report["seconds"] == {"aligning": 1.25, "blending": 2, "total": 3.25}
@@ -187,11 +192,11 @@ def test_a_visible_seam_has_a_larger_value_than_an_invisible_one(case):
 
 
 def test_numbers_that_are_not_finite_become_null_so_that_the_report_is_valid_json(case):
-    bad = SimpleNamespace(losses=np.array([np.nan]), gain=np.inf, offset=np.float32(0), iterations=np.int64(0))
+    bad = SimpleNamespace(losses=np.array([np.nan]), curve=np.full(len(LEVELS), np.inf), iterations=np.int64(0))
     alignment = dataclasses.replace(case.alignment, brain=case.hole.copy())
     report = report_on(dataclasses.replace(case, alignment=alignment), generated=bad)
     back = json.loads(json.dumps(report, allow_nan=False))
-    assert back["search"]["gain"] is None
+    assert back["contrast"]["curve"] == [None] * len(LEVELS)
     assert back["search"]["loss"] == {"median": None, "max": None}
     assert set(back["intensities"]["ring"].values()) == {None}
 
@@ -202,7 +207,7 @@ def test_the_report_warns_of_a_poor_alignment_and_of_a_mask_outside_the_brain(ca
     half[:12] = False
     alignment = dataclasses.replace(case.alignment, quality=0.42, brain=half)
     warnings = report_on(dataclasses.replace(case, alignment=alignment))["warnings"]
-    assert warnings[0] == "The alignment with the model is poor (0.42): look at the result before using it."
+    assert warnings[0].startswith("The alignment with the model is poor (0.42): check that this is a brain MRI")
     assert warnings[1].startswith("78 % of the mask lies outside the brain")
 
 
@@ -215,7 +220,29 @@ def test_the_report_says_that_a_mask_looks_tight_and_by_how_much_to_enlarge_it(c
     assert report_on(case)["rim"] == {"tight": False, "deficit": None, "error": None, "width": 0.0}
 
 
+def test_a_strange_contrast_gets_a_warning(case):
+    strange = SimpleNamespace(**{**vars(GENERATED), "curve": 0.5 + (LEVELS - 0.5) ** 2})
+    report = report_on(case, generated=strange)
+    assert report["contrast"]["name"] == "other"
+    (warning,) = report["warnings"]
+    assert warning.startswith("The scan's contrast looks like none of T1, T2 and FLAIR")
+
+
 # --- the picture
+
+
+def test_the_figure_has_a_plot_of_the_contrast_curve(case, tmp_path):
+    scan = volume(case.values, spacing=SPACING)
+    generated = sitk.Cast(scan, sitk.sitkFloat32)
+    widths, orange = [], []
+    for contrast in (None, report_on(case)["contrast"]):
+        draw_figure(tmp_path / "figure.png", scan, case.hole, generated, scan, contrast)
+        picture = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "figure.png")))[..., :3].astype(int)
+        widths.append(picture.shape[1])
+        extra = picture[:, widths[0] :]
+        orange.append(np.count_nonzero((extra[..., 0] > 200) & (extra[..., 2] < 60)))
+    assert widths[1] > widths[0] + 200
+    assert orange[1] > 100 > orange[0] == 0
 
 
 def pixels(path, scan, hole, generated=None, filled=None):
