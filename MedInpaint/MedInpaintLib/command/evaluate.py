@@ -49,8 +49,8 @@ def benchmark_options(parser: argparse.ArgumentParser) -> None:
         "--models",
         metavar="NAME_OR_FOLDER",
         nargs="+",
-        default=["vae3", "vae7", "gan3", "gan7"],
-        help="the first is compared with the reference (default: the shipped models, vae3 first)",
+        default=[],
+        help="the first is compared with the reference (default: the shipped models, the default model first)",
     )
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="where to compute (default: auto, CPU and CUDA if there)"
@@ -68,8 +68,8 @@ def benchmark_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=1,
-        help="compare with the procedure of Yeh et al. 2017 on a hole of about N slices, which takes minutes for each "
-        "slice; 0: no comparison (default: %(default)s)",
+        help="also measure the procedure of Yeh et al. 2017 (`run --preset study`) in a hole of about N slices; 0: do "
+        "not (default: %(default)s)",
     )
 
 

@@ -1,6 +1,7 @@
 """`medinpaint benchmark`: time, memory and quality of runs on this computer, in holes where the truth is known.
 
 The scan is the healthy sample. Every run is a new process, so the measurements include its start and its peak memory.
+The reference is the procedure of the study, `medinpaint run --preset study`, in one of the holes.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from ..errors import InputError
 from ..models.registry import find_model
 from ..report.measures import brain_range, psnr
 from ..resources import resources_folder
-from ..space.case import prepare_case
+from ..settings import Settings
 from ..space.resampling import to_matrix
 from ..space.template import Template
 from ..volumes.image import affine, like
 from ..volumes.read import read_image
 from ..volumes.write import check_writable, replacing, write_image
+from .fills.models import STUDY, find_models
 from .holes.cases import empty_hole
 from .holes.subjects import Subject, read_subject
-from .tables.benchmark import case_key, case_rows, change_rows, reference_rows
+from .tables.benchmark import case_key, case_rows, change_rows
 from .tables.text import table
 
 SAMPLE = "HealthyHead_T1.nii.gz"
@@ -61,7 +63,8 @@ def run(args: Namespace) -> None:
     if args.output:
         check_writable(args.output, (".json",))
     earlier = _read_earlier(args.against) if args.against else None
-    models = [find_model(name) for name in args.models]
+    models = find_models(args.models)
+    study = find_model(Settings.preset(STUDY).model) if args.reference_slices else None
     template = models[0].template()
     largest = template.image.GetSize()[2]
     holes = sorted({*args.holes, *([args.reference_slices] if args.reference_slices else [])})
@@ -70,22 +73,20 @@ def run(args: Namespace) -> None:
     devices = _devices(args.device)
     subject = read_subject(resources_folder() / "SampleData" / SAMPLE, template)
     voxels = {count: cylinder(subject, template, count) for count in holes}
-    cases, references = [], []
+    runs = [(model.name, ["--model", str(model.folder)], count) for model in models for count in holes]
+    if study:
+        runs.append((f"{study.name} {STUDY}", ["--preset", STUDY], args.reference_slices))
+    cases = []
     for device in devices:
-        for model in models:
-            for count in holes:
-                print(f"{model.name}, {device}, a hole of about {count} slices ...", flush=True)
-                measured = measure(subject, voxels[count], str(model.folder), device)
-                cases.append({"model": model.name, "device": device, "hole": count, **measured})
-    for device in devices if args.reference_slices else []:
-        print(f"The study's procedure, {models[0].name}, {device}: minutes per slice ...", flush=True)
-        key = (models[0].name, device, args.reference_slices)
-        product = next(case for case in cases if case_key(case) == key)
-        references.append(compare(subject, voxels[args.reference_slices], product, models[0].folder))
-    result = {"medinpaint": __version__, "machine": machine(), "cases": cases, "references": references}
+        for name, options, count in runs:
+            print(f"{name}, {device}, a hole of about {count} slices ...", flush=True)
+            measured = measure(subject, voxels[count], [*options, "--device", device])
+            cases.append({"model": name, "device": device, "hole": count, **measured})
+    result = {"medinpaint": __version__, "machine": machine(), "cases": cases}
     print(f"\n{table(case_rows(cases))}")
-    if references:
-        print(f"\n{table(reference_rows(references))}")
+    if study:
+        procedure = [{**case, "model": models[0].name} for case in cases if case["model"] == f"{study.name} {STUDY}"]
+        print(f"\nThe study's procedure -> now (study / now):\n{table(change_rows(procedure, cases))}")
     if earlier:
         print(f"\nEarlier -> now (earlier / now):\n{table(change_rows(earlier['cases'], cases))}")
     if args.output:
@@ -109,8 +110,8 @@ def cylinder(subject: Subject, template: Template, count: int) -> NDArray[np.boo
     return pieces == 1 + np.bincount(pieces[hole])[1:].argmax()
 
 
-def measure(subject: Subject, hole: NDArray[np.bool_], model: str, device: str) -> dict:
-    """Run `medinpaint run` on the subject with an empty hole, bool (z, y, x), and measure it.
+def measure(subject: Subject, hole: NDArray[np.bool_], options: Sequence[str]) -> dict:
+    """Run `medinpaint run` with these options on the subject with an empty hole, bool (z, y, x), and measure it.
 
     Returns plain JSON types:
         slices: model slices that the hole touches.
@@ -129,7 +130,7 @@ def measure(subject: Subject, hole: NDArray[np.bool_], model: str, device: str) 
         write_image(like(subject.scan, hole.astype(np.uint8)), mask)
         command = [sys.executable, "-m", "MedInpaintLib", "run", *map(str, (scan, mask, output))]
         starting, wall, core_seconds, peak = _run_timed(
-            [*command, "--model", model, "--device", device, "--report", str(report), "--progress", "json"]
+            [*command, *options, "--report", str(report), "--progress", "json"]
         )
         run_report = json.loads(report.read_text(encoding="utf-8"))
         quality = _psnr(subject, hole, read_image(output))
@@ -144,39 +145,6 @@ def measure(subject: Subject, hole: NDArray[np.bool_], model: str, device: str) 
         "core_seconds": core_seconds,
         "peak_mib": peak,
         "psnr": quality,
-    }
-
-
-def compare(subject: Subject, hole: NDArray[np.bool_], product: dict, model: Path) -> dict:
-    """Fill the hole, bool (z, y, x), by the study's procedure and compare it with the product's run.
-
-    Args:
-        subject: the sample.
-        hole: bool (z, y, x).
-        product: the result of `measure`, with model, device and hole.
-        model: folder of the model.
-
-    Returns model, device, hole and slices; seconds_per_slice and psnr of both; and how many times longer the procedure
-    needs for a slice than the product in total (times_all) and than its search and blending (times_core).
-    """
-    from ..search.device import choose_device
-    from .fills.reference import reference_fill
-
-    found = find_model(str(model))
-    case = prepare_case(empty_hole(subject.scan, hole), like(subject.scan, hole.astype(np.uint8)), found.template())
-    fill = reference_fill(found.network(choose_device(product["device"])), case)
-    reference, seconds = float(np.mean(fill.seconds)), product["seconds"]
-    total = seconds["all"] / product["slices"]
-    core = (seconds["optimising"] + seconds["blending"]) / product["slices"]
-    return {
-        **{key: product[key] for key in ("model", "device", "hole", "slices")},
-        "reference": {"seconds_per_slice": round(reference, 3), "psnr": _psnr(subject, hole, fill.image)},
-        "product": {
-            "seconds_per_slice": {"all": round(total, 3), "core": round(core, 3)},
-            "psnr": product["psnr"],
-        },
-        "times_all": round(reference / total, 2),
-        "times_core": round(reference / core, 2),
     }
 
 

@@ -6,12 +6,11 @@ It writes a folder with these files:
 - pictures/: every case with its fills.
 - fills/: the new voxels of every hole, in the scan's type and the order of array[hole].
 - views/: for every case, the slice that the pictures show.
-- experiment.json: the data, the settings and the models of the rows.
+- experiment.json: the settings and the models of the rows.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from argparse import ArgumentParser, Namespace
@@ -24,18 +23,16 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..models.folder import Model
-from ..models.registry import find_model
 from ..settings import DEVICES, Settings
 from ..space.case import Case
 from ..space.template import Template
-from ..training.slices.data import load
 from ..volumes.write import replacing
 from .downstream_report import SECTION
 from .experiment import write_report
 from .figures.results import Results
 from .figures.views import draw_case, view_of, view_path, voxels_path
 from .fills.baselines import Fill, baselines
-from .fills.models import model_fills
+from .fills.models import STUDY, find_models, model_fills, takes_part
 from .holes.cases import BALL, LESIONS, SQUARE, STROKE, Hole, check_kinds, cut_hole, draw_hole, split_kind
 from .holes.lesions import Lesions, read_lesions
 from .holes.squares import cut_square
@@ -57,14 +54,10 @@ Plan = Mapping[Path, Sequence[tuple[str, int]]]  # scan -> kinds and indices of 
 def main_options(parser: ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--scans", nargs="+", type=Path, required=True, metavar="FILE", help="healthy scans")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="FILE.npz",
-        help="from `train prepare`: adds the mean brain and the linear latent model",
-    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="an interrupted run continues")
-    parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="names or folders of models")
+    parser.add_argument(
+        "--model", nargs="+", default=[], metavar="NAME", help="names or folders of models (default: the shipped ones)"
+    )
     parser.add_argument(
         "--holes",
         default=KINDS,
@@ -101,8 +94,6 @@ def run(args: Namespace) -> int:
     for shape, files in paths.items():
         if shape in shapes and not (files and args.lesion_scan):
             raise InputError(f"Holes of the kind '{shape}' need masks and --lesion-scan: give both, or other --holes.")
-    if not (args.data or args.model):
-        raise InputError("There is no model and no --data, so nothing defines the model space: give one of them.")
     if args.downstream and not (args.downstream / SECTION).exists():
         raise InputError(f"'{args.downstream.name}' holds no {SECTION}: give the folder of `medinpaint downstream`.")
     if args.cases_per_scan < 1 or args.seed < 0:
@@ -115,18 +106,19 @@ def run(args: Namespace) -> int:
     if args.quick:
         plan = {path: [(kind, 0)] for path, kind in zip(args.scans[:2], (kinds[0], kinds[-1]), strict=False)}
 
-    data = load(args.data) if args.data else None
-    settings = Settings(device=args.device, seed=args.seed)
-    models = [find_model(name) for name in args.model]
-    template = data.template if data else models[0].template()
-    full, ablations = model_fills(models, template, settings)
-    common = baselines(data) | full
-    fills = {kind: common | (ablations if kind in ablated else {}) for kind in kinds}
-    _save_inputs(args.output, args.data, models, settings, args.brats_metrics)
+    models = find_models(args.model)
+    template = models[0].template()
+    of_models = model_fills(models, template, args.device, args.seed)
+    common = baselines()
+    fills = {
+        kind: common | {name: fill for name, fill in of_models.items() if takes_part(name, kind, kind in ablated)}
+        for kind in kinds
+    }
+    _save_inputs(args.output, models, args.seed, args.brats_metrics)
     masks = {shape: read_lesions(paths[shape], args.lesion_scan, template) for shape in paths if shape in shapes}
     compare(plan, fills, template, masks, args.seed, args.output, args.brats_metrics)
 
-    models.sort(key=lambda model: (model.card["kind"], model.card["kernel"]))
+    models.sort(key=lambda model: (model.card["kind"] == "linear", model.card["kind"], model.card["kernel"] or 0))
     results = Results(args.output, read_rows(args.output / "cases.csv"), models)
     if args.report:
         write_report(results, command_line(args), args.report, args.downstream)
@@ -141,7 +133,6 @@ def command_line(args: Namespace) -> str:
     """The command without the paths of this computer, for the report."""
     options = {
         "scans": file_list(args.scans),
-        "data": args.data.name if args.data else "",
         "model": " ".join(Path(name).name for name in args.model),
         "holes": args.holes if args.holes != KINDS else "",
         "ablations": args.ablations,
@@ -248,10 +239,12 @@ def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:
     return ablated
 
 
-def _save_inputs(folder: Path, data: Path | None, models: Sequence[Model], settings: Settings, brats: bool) -> None:
-    """Write experiment.json. Raises InputError if the rows in the folder are of other data, settings or models."""
-    now = {"slices": hashlib.sha256(data.read_bytes()).hexdigest() if data else None, "brats_metrics": brats}
-    now |= {key: value for key, value in settings.to_dict().items() if key not in ("model", "device")}
+def _save_inputs(folder: Path, models: Sequence[Model], seed: int, brats: bool) -> None:
+    """Write experiment.json. Raises InputError if the rows in the folder are of other settings or models."""
+    now: dict = {"seed": seed, "brats_metrics": brats}
+    for name, settings in (("default", Settings()), (STUDY, Settings.preset(STUDY))):
+        of_each_fill = ("model", "device", "seed")
+        now[f"{name} settings"] = {k: value for k, value in settings.to_dict().items() if k not in of_each_fill}
     now |= {f"model {model.name}": model.card["sha256"] for model in models}
     path = folder / "experiment.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -73,7 +73,6 @@ AT_LOAD = {  # library: the rooms and files that may import it when they are loa
         "search",
         "training",
         "blending/residual.py",
-        "evaluation/fills/reference.py",
         *(f"models/{name}.py" for name in ("gan", "generator", "latent_model", "linear", "vae")),
     },
     "matplotlib": set(),

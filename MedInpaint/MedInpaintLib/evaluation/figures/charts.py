@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ...models.folder import SAMPLES
+from ..fills.models import STUDY, full_name
 from ..holes.cases import BALL, ELLIPSOID, SQUARE, split_kind, variant_of
 from ..measures.row import Row
-from ..tables.statistics import by_fill, full_name
+from ..tables.statistics import by_fill
 from .results import Results
 
 DOTS = 100  # per inch
@@ -23,7 +24,7 @@ PANELS = {"psnr": "PSNR in the hole, dB", "ssim": "SSIM in the hole"}
 
 
 def size_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
-    """Median quality against the size of the hole, a figure for each group of scans.
+    """Median quality against the size of the hole, a figure for each group of scans; in squares as the study fills.
 
     Returns file names and captions, as the other functions here.
     """
@@ -31,7 +32,7 @@ def size_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
 
     figures = []
     for group in dict.fromkeys(row.group for row in run.rows):
-        rows = [row for row in run.rows if row.group == group and full_name(row.fill) == row.fill]
+        rows = [row for row in run.rows if row.group == group and _is_shown(run, row)]
         shapes = [shape for shape in SIZES if len(_sizes(rows, shape)) > 1]
         if not shapes:
             continue
@@ -42,9 +43,9 @@ def size_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
                 for name, cases in by_fill(rows).items():
                     sizes = _sizes(list(cases.values()), shape)
                     medians = [np.median([getattr(row, measure) for row in of_size]) for of_size in sizes.values()]
-                    is_model = name in run.cards
-                    style, width = ("o-", 1.6) if is_model else (".--", 1)
-                    axes.plot(list(sizes), medians, style, label=name, linewidth=width)
+                    label = name.removesuffix(f" {STUDY}")
+                    style, width = ("o-", 1.6) if label in run.cards else (".--", 1)
+                    axes.plot(list(sizes), medians, style, label=label, linewidth=width)
                 axes.set_xlabel(SIZES[shape])
                 axes.set_ylabel(label)
                 axes.grid(alpha=0.3)
@@ -53,6 +54,12 @@ def size_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
         figure.savefig(folder / name, dpi=DOTS)
         figures.append((name, f"Median quality against the size of the hole, {group}"))
     return figures
+
+
+def _is_shown(run: Results, row: Row) -> bool:
+    """Whether a fill is a peer or one of the models' fills that matter in its kind of hole."""
+    is_models = full_name(row.fill).removesuffix(f" {STUDY}") in run.cards
+    return not is_models or row.fill in run.model_fills(row.kind)
 
 
 def _sizes(rows: Sequence[Row], shape: str) -> dict[int, list[Row]]:
@@ -66,10 +73,11 @@ def _sizes(rows: Sequence[Row], shape: str) -> dict[int, list[Row]]:
 
 
 def training_figure(run: Results, folder: Path) -> list[tuple[str, str]]:
-    """Every loss on the models' cards by epoch; no figure without models."""
+    """Every loss on the models' cards by epoch; no figure without trained models (the linear one has no epochs)."""
     from matplotlib.figure import Figure
 
-    losses = {name: [key for key in card["history"][0] if key != "epoch"] for name, card in run.cards.items()}
+    trained = {name: card for name, card in run.cards.items() if card["history"]}
+    losses = {name: [key for key in card["history"][0] if key != "epoch"] for name, card in trained.items()}
     if not losses:
         return []
     figure = Figure(figsize=(2.8 * len(losses), 2.1 * max(map(len, losses.values())) + 0.4), layout="constrained")
@@ -77,7 +85,7 @@ def training_figure(run: Results, folder: Path) -> list[tuple[str, str]]:
     for axes in places.ravel():
         axes.set_axis_off()
     for column, (name, keys) in zip(places.T, losses.items(), strict=True):
-        card = run.cards[name]
+        card = trained[name]
         for axes, key in zip(column, keys, strict=False):
             axes.set_axis_on()
             axes.plot([each["epoch"] for each in card["history"]], [each[key] for each in card["history"]], ".-")

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...settings import Settings
-from ..fills.models import ABLATIONS
+from ..fills.models import ABLATIONS, full_name
 from ..holes.cases import BALL, ELLIPSOID, LESIONS, SQUARE, STROKE, split_kind
 from ..measures.row import Row
-from ..tables.statistics import full_name
 from .results import Results, case_of
 from .views import View, show
 
@@ -17,13 +16,13 @@ DOTS = 100  # per inch
 PICTURE = 1.5  # inches: width of a picture
 WORST = 10  # number of cases
 CAPTIONS = {
-    SQUARE: "Squares in one slice",
+    SQUARE: "Squares in one slice, filled as in the study",
     ELLIPSOID: "Lumpy ellipsoids",
     LESIONS: "Real lesion shapes",
     STROKE: "Real strokes",
     BALL: "Balls in white matter",
 }
-PEERS = ("harmonic", "niftyseg")  # shown beside the models
+PEERS = ("harmonic", "niftyseg")  # shown beside the models, but not in squares
 
 Line = tuple[Mapping[str, Row], Sequence[str]]  # a case (fill -> row), and the names of the fills to show
 
@@ -31,12 +30,16 @@ Line = tuple[Mapping[str, Row], Sequence[str]]  # a case (fill -> row), and the 
 def model_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
     """A figure for each shape of hole: original, hole, and the fills of peers and models in typical cases.
 
+    In squares the models fill as in the study, and the row is that of the study: no peers.
+
     Returns file names and captions, as the other functions here.
     """
     figures = []
     for shape in dict.fromkeys(split_kind(kind)[0] for kind in run.kinds):
         typical = [run.typical(kind) for kind in run.kinds if split_kind(kind)[0] == shape]
-        lines = [(case, [name for name in (*PEERS, *run.cards) if name in case]) for case in typical]
+        peers = () if shape == SQUARE else PEERS
+        fills = [(*peers, *run.model_fills(case_of(case).kind)) for case in typical]
+        lines = [(case, [name for name in names if name in case]) for case, names in zip(typical, fills, strict=True)]
         name = f"experiment_{shape}.png"
         _draw_gallery(run, lines, folder / name, whole_brain=True)
         figures.append((name, f"{CAPTIONS[shape]}; below each slice its hole"))
@@ -44,20 +47,19 @@ def model_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
 
 
 def ablation_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
-    """Each model with and without one of its parts, and the GANs with and without prior in every kind of hole."""
+    """Each model with and without one of its parts, in squares and in volumes, as far as there are such fills."""
     kinds = [kind for kind in run.kinds if any(full_name(fill) != fill for fill in run.typical(kind))]
-    if not kinds:
-        return []
-    case = run.typical(kinds[len(kinds) // 2])
-    lines = [(case, [name, *(f"{name} {part}" for part in ABLATIONS)]) for name in run.cards]
-    _draw_gallery(run, lines, folder / "experiment_ablations.png")
-    caption = f"Each model with and without one of its parts, in a {case_of(case).kind}"
-    figures = [("experiment_ablations.png", caption)]
-    gans = [name for name, card in run.cards.items() if card["kind"] == "gan"]
-    if gans:
-        fills = [fill for name in gans for fill in (name, f"{name} no prior")]
-        _draw_gallery(run, [(run.typical(kind), fills) for kind in kinds], folder / "experiment_prior.png")
-        figures.append(("experiment_prior.png", "GANs with and without their prior"))
+    squares = [kind for kind in kinds if kind.startswith(SQUARE)]
+    figures = []
+    for place, some in (("squares", squares), ("volumes", [kind for kind in kinds if kind not in squares])):
+        if some:
+            kind = some[len(some) // 2]
+            case = run.typical(kind)
+            fills = ([name, *(f"{name} {part}" for part in ABLATIONS)] for name in run.model_fills(kind))
+            lines = [(case, [name for name in names if name in case]) for names in fills]
+            file = f"experiment_ablations_{place}.png"
+            _draw_gallery(run, lines, folder / file)
+            figures.append((file, f"Each model with and without one of its parts, {kind}"))
     return figures
 
 
@@ -69,7 +71,7 @@ def worst_figure(run: Results, folder: Path) -> list[tuple[str, str]]:
     if not compared:
         return []
     compared.sort(key=lambda fills: fills[model].psnr - fills[reference].psnr)
-    lines = [(fills, [reference, "niftyseg", "linear", model]) for fills in compared[:WORST]]
+    lines = [(fills, [*PEERS, model]) for fills in compared[:WORST]]
     _draw_gallery(run, lines, folder / "experiment_worst.png")
     return [("experiment_worst.png", f"Where {model} gains least over the harmonic fill, the worst first")]
 

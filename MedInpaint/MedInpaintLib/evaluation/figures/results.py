@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.folder import Model
+from ..fills.models import STUDY
+from ..holes.cases import SQUARE
 from ..measures.row import Row
 from .views import View, read_view, view_path, voxels_path
 
@@ -33,6 +35,10 @@ class Results:
         """The cards by the names of the models."""
         return {model.name: model.card for model in self.models}
 
+    def model_fills(self, kind: str) -> list[str]:
+        """The models' fills that matter in a kind of hole: in squares those of the study, elsewhere whole models."""
+        return [f"{name} {STUDY}" if kind.startswith(SQUARE) else name for name in self.cards]
+
     @property
     def kinds(self) -> list[str]:
         """The kinds of holes, in the order of the table."""
@@ -53,7 +59,7 @@ class Results:
         all fills.
         """
         cases = {case: fills for case, fills in self.cases.items() if case_of(fills).kind == kind}
-        names = [name for name in self.cards if all(name in fills for fills in cases.values())]
+        names = [name for name in self.model_fills(kind) if all(name in fills for fills in cases.values())]
 
         def mean(case: str) -> float:
             return float(np.mean([cases[case][name].psnr for name in names or cases[case]]))

@@ -1,4 +1,4 @@
-"""The fills of the generative models, whole and without one part (ablations)."""
+"""The fills of the generative models, whole and without one part (ablations), and as the study fills."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...models.folder import Model
+from ...models.registry import find_model, shipped_models
 from ...pipeline import Prediction, blend, predict
 from ...settings import Settings
 from ...space.case import Case
 from ...space.template import Template
 from ...volumes.image import same_grid
+from ..holes.cases import SQUARE
 from .baselines import Fill
 
 if TYPE_CHECKING:
-    from ...models.gan import GAN
-    from ...models.vae import VAE
+    from ...models.latent_model import LatentModel
 
+STUDY = "study"  # preset, and the word after the model's name in the names of its fills
 ABLATIONS: Mapping[str, Mapping] = {  # what follows the model's name: the settings that differ
     "no prior": {"prior": False},
     "unweighted": {"weighting": False},
@@ -30,26 +32,52 @@ ABLATIONS: Mapping[str, Mapping] = {  # what follows the model's name: the setti
     "no blending": {"blending": "none"},
     "with noise": {"noise": True},
 }
+STUDY_PARTS = ("no prior", "unweighted", "no blending")  # those that the study had
 
 
-def model_fills(
-    models: Sequence[Model], template: Template, settings: Settings
-) -> tuple[dict[str, Fill], dict[str, Fill]]:
-    """The fills of the models and of their ablations, by their names in the tables ("vae3", "vae3 no prior").
+def full_name(fill: str) -> str:
+    """The name of the fill without the name of the ablation; other names do not change."""
+    return next((fill.removesuffix(f" {name}") for name in ABLATIONS if fill.endswith(f" {name}")), fill)
+
+
+def takes_part(fill: str, kind: str, ablations: bool) -> bool:
+    """Whether a fill of a model is made in this kind of hole: the study's fills are made in squares.
+
+    With ablations, so are those of the study's fills in squares, and those of the whole models in the other kinds.
+    """
+    of_study, in_square = full_name(fill).endswith(f" {STUDY}"), kind.startswith(SQUARE)
+    if full_name(fill) == fill:
+        return in_square or not of_study
+    return ablations and of_study == in_square
+
+
+def find_models(names: Sequence[str]) -> list[Model]:
+    """The models of these names or folders; without names the shipped ones, the default first."""
+    if names:
+        return [find_model(name) for name in names]
+    return sorted(shipped_models(), key=lambda model: model.name != Settings().model)
+
+
+def model_fills(models: Sequence[Model], template: Template, device: str, seed: int) -> dict[str, Fill]:
+    """The fills of the models by their names in the tables.
+
+    For each model: with the default settings ("vae3") and with those of the study ("vae3 study"), and the ablations of
+    both ("vae3 no prior", "vae3 study no prior").
 
     Raises InputError if a model has another model space, or if two models have the same name.
     """
-    full: dict[str, Fill] = {}
-    ablated: dict[str, Fill] = {}
+    fills: dict[str, Fill] = {}
     for model in models:
-        if model.name in full:
+        if model.name in fills:
             raise InputError(f"Two models are called '{model.name}': rename the folder of one of them.")
-        model_settings = replace(settings, model=str(model.folder))
-        search = LatentSearch(model, template, model_settings)
-        full[model.name] = latent_fill(search, model_settings)
-        for name, change in ABLATIONS.items():
-            ablated[f"{model.name} {name}"] = latent_fill(search, replace(model_settings, **change))
-    return full, ablated
+        search = LatentSearch(model, template, device)
+        given = {"model": str(model.folder), "device": device, "seed": seed}
+        default, study = Settings(**given), Settings.preset(STUDY, **given)
+        for name, settings, parts in ((model.name, default, ABLATIONS), (f"{model.name} {STUDY}", study, STUDY_PARTS)):
+            fills[name] = latent_fill(search, settings)
+            for part in parts:
+                fills[f"{name} {part}"] = latent_fill(search, replace(settings, **ABLATIONS[part]))
+    return fills
 
 
 def latent_fill(search: LatentSearch, settings: Settings) -> Fill:
@@ -67,15 +95,13 @@ class LatentSearch:
     Raises InputError if the model space differs from the template's.
     """
 
-    def __init__(self, model: Model, template: Template, settings: Settings) -> None:
+    def __init__(self, model: Model, template: Template, device: str) -> None:
         from ...search.device import choose_device
 
         model_image = model.template().image
         if not same_grid(model_image, template.image):
-            raise InputError(
-                f"Model '{model.name}' was trained on other slices: give --data the file it was trained on."
-            )
-        self._network: VAE | GAN = model.network(choose_device(settings.device))
+            raise InputError(f"Model '{model.name}' has another model space than the first one: evaluate it alone.")
+        self._network: LatentModel = model.network(choose_device(device))
         self._case: Case | None = None
         self._found: dict[Settings, Prediction] = {}
 

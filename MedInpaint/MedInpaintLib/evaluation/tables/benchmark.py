@@ -27,20 +27,6 @@ def case_rows(cases: Sequence[dict]) -> list[tuple]:
     ]
 
 
-def reference_rows(references: Sequence[dict]) -> list[tuple]:
-    """The results of `benchmark.compare`: three rows for each comparison with the study's procedure."""
-    table_rows: list[tuple] = [("model", "device", "slices", "", "s/slice", "times as fast", "PSNR (dB)")]
-    for entry in references:
-        about, product = (_model_name(entry["model"]), entry["device"], entry["slices"]), entry["product"]
-        study, each, quality = entry["reference"], product["seconds_per_slice"], f"{product['psnr']:.1f}"
-        table_rows += [
-            (*about, "the study's procedure", f"{study['seconds_per_slice']:.2f}", "", f"{study['psnr']:.1f}"),
-            (*about, "MedInpaint, all", f"{each['all']:.2f}", f"{entry['times_all']:.1f}", quality),
-            (*about, "MedInpaint, search and blending", f"{each['core']:.2f}", f"{entry['times_core']:.1f}", quality),
-        ]
-    return table_rows
-
-
 def change_rows(earlier: Sequence[dict], cases: Sequence[dict]) -> list[tuple]:
     """A row for each case that was also measured earlier: both measurements and the ratio earlier / now."""
     before = {case_key(case): case for case in earlier}

@@ -24,7 +24,7 @@ COLUMNS = {  # attribute of Row: heading, decimals
     "seconds": ("seconds", 1),
     "memory": ("memory, MB", 0),
 }
-PAIRED_HEADING = ("fill", "against", "n", "median dB", "p", "median SSIM", "p", "worse in", "worst, dB")
+PAIRED_HEADING = ("fill", "against", "subjects", "cases", "median dB", "p", "median SSIM", "p", "worse in", "worst, dB")
 
 
 def summary(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
@@ -35,7 +35,8 @@ def summary(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
         "# Evaluation",
         f"{len({row.case for row in rows})} cases in {len({(row.group, row.scan) for row in rows})} scans, "
         f"{len(rows)} fills. Voxels changed outside the holes: {changed}. Geometry and type identical: {same} of "
-        f"{len(rows)}. Figures are in the hole: median [quartiles]; p by the two-sided Wilcoxon signed-rank test.",
+        f"{len(rows)}. Figures are in the hole: median [quartiles]; differences and p: two-sided Wilcoxon signed-rank "
+        "test over subjects.",
     ]
     for (group, kind), part in by_group_and_kind(rows):
         volumes = {row.case: row.hole_ml for row in part}
@@ -71,7 +72,8 @@ def paired_table(rows: Sequence[Row], cards: Mapping[str, Mapping]) -> str:
         if psnr and ssim:
             decibels = [f"{psnr.median:+.2f}", p_value(psnr.p)]
             similarity = [f"{ssim.median:+.3f}", p_value(ssim.p)]
-            lines.append([name, reference, str(psnr.n), *decibels, *similarity, str(psnr.worse), f"{psnr.lowest:+.2f}"])
+            counts, worst = (str(psnr.subjects), str(psnr.cases)), (str(psnr.worse), f"{psnr.lowest:+.2f}")
+            lines.append([name, reference, *counts, *decibels, *similarity, *worst])
     return markdown(PAIRED_HEADING, lines) if lines else ""
 
 
