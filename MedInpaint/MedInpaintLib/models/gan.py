@@ -63,12 +63,13 @@ class Discriminator(nn.Module):
     def __init__(self, kernel: int):
         super().__init__()
         channels = (4, *CHANNELS[kernel])
-        self.convs = nn.ModuleList(
+        convs = [
             nn.Conv2d(inputs, outputs, kernel, 1 if inputs == 4 else 2, kernel // 2)
             for inputs, outputs in pairwise(channels)
-        )
-        for conv in self.convs:
+        ]
+        for conv in convs:
             nn.init.kaiming_normal_(conv.weight, LEAK)
+        self.convs = nn.ModuleList(convs)
         self.out = nn.Conv2d(channels[-1], 1, 1)
         self.projection = nn.Linear(HEIGHT_FEATURES, channels[-1])
         nn.init.zeros_(self.projection.weight)

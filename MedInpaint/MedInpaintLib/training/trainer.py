@@ -21,8 +21,8 @@ from ..models.linear import Brains
 from ..models.vae import VAE
 from ..search.device import choose_device
 from ..volumes.write import replacing
-from .slices.augment import Shapes
 from .export import export
+from .slices.augment import Shapes
 from .slices.data import LEVELS, SliceData, load
 from .slices.shape import mean_and_differences
 
