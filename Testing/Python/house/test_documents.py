@@ -20,7 +20,7 @@ FIGURES = ROOT / "Resources" / "Figures"
 README = ROOT / "README.md"
 DOCUMENTATION = ROOT / "Resources" / "Documentation"
 DOCUMENTS = [README, *sorted(DOCUMENTATION.glob("*.md"))]
-EXPECTED = {"developers", "evaluation", "method", "models", "performance", "slicer"}
+EXPECTED = {"developers", "evaluation", "files", "method", "models", "performance", "slicer"}
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 OTHER_PROGRAMS = {"--output-on-failure"}  # options of ctest and cmake
 IN_EACH_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
