@@ -22,6 +22,7 @@ from MedInpaintLib.pipeline import Result
 from MedInpaintLib.report import figure
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.volumes.image import same_grid
+from MedInpaintLib.volumes.mask import hole_on_grid
 from MedInpaintLib.volumes.read import read_image
 from scipy import ndimage
 
@@ -346,15 +347,16 @@ def series(folder):
     return folder
 
 
-def test_a_dicom_folder_becomes_a_derived_series_in_a_new_folder(series, small_hole):
+def test_a_dicom_folder_becomes_a_derived_series_in_a_new_folder(series):
     command = [*COMMAND, "run", "dicom", "mask.nii.gz", "out", "--iterations=1", "--device=cpu", "--report=r.json"]
     done = subprocess.run(command, cwd=series, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     before, after = read_image(series / "dicom"), read_image(series / "out")
     assert same_grid(after, before)
+    hole = hole_on_grid(read_image(series / "mask.nii.gz"), before)  # the slices of a series have an order of their own
     changed = sitk.GetArrayFromImage(after) != sitk.GetArrayFromImage(before)
-    assert not changed[~small_hole].any()
-    assert changed[small_hole].mean() > 0.9
+    assert not changed[~hole].any()
+    assert changed[hole].mean() > 0.9
     first = pydicom.dcmread(next((series / "out").iterdir()))
     assert first.ImageType[:2] == ["DERIVED", "SECONDARY"]
     assert "model vae3" in first.DerivationDescription
