@@ -73,9 +73,7 @@ def _outcome(future: Future) -> Outcome | None:
     if isinstance(error, KilledWorker):
         return None
     # `fill` answers with an outcome whatever happens: the worker could not even start it.
-    return Outcome(
-        f"The worker could not start the fill ({type(error).__name__}: {error}): install MedInpaint there."
-    )
+    return Outcome(f"The worker could not start the fill ({type(error).__name__}: {error}): install MedInpaint there.")
 
 
 def _count_workers(client: Client) -> int:
