@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -134,13 +133,6 @@ def run_bids(args: argparse.Namespace, console: Console) -> int:
         f"pages sub-*.html in {args.output}",
     )
     return FAILED if counts["failed"] else 0
-
-
-def bids_app() -> int:
-    """`medinpaint-bids`: the same command under a name of its own, as containers of BIDS Apps want it."""
-    from .main import main
-
-    return main(["bids", *sys.argv[1:]])
 
 
 def _say(args: argparse.Namespace, console: Console, sentence: str) -> None:

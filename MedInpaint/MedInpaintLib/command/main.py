@@ -18,9 +18,17 @@ from .. import __version__
 from ..errors import Cancelled, InputError
 from .bids import bids_options, run_bids, settings_parser
 from .console import Console
-from .evaluate import benchmark_options, downstream_options, run_benchmark, run_downstream, run_evaluate
 from .run import list_models, run_demo, run_inpaint, run_options
-from .train import linear_options, prepare_options, run_prepare, train_gan, train_linear, train_vae, training_options
+from .study.evaluate import benchmark_options, downstream_options, run_benchmark, run_downstream, run_evaluate
+from .study.train import (
+    linear_options,
+    prepare_options,
+    run_prepare,
+    train_gan,
+    train_linear,
+    train_vae,
+    training_options,
+)
 
 DONE, WRONG_INPUT, CANCELLED = 0, 2, 130
 END_SIGNALS = signal.SIGINT, signal.SIGTERM
@@ -35,6 +43,11 @@ def program() -> int:
     code = main()
     gc.freeze()
     return code
+
+
+def bids_app() -> int:
+    """`medinpaint-bids`: `medinpaint bids` under a name of its own, as containers of BIDS Apps want it."""
+    return main(["bids", *sys.argv[1:]])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

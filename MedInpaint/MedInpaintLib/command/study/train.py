@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ..errors import InputError
-from ..settings import DEVICES
-from .console import Console
+from ...errors import InputError
+from ...settings import DEVICES
+from ..console import Console
 
 
 def prepare_options(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def prepare_options(parser: argparse.ArgumentParser) -> None:
 
 def run_prepare(args: argparse.Namespace, console: Console) -> None:
     """Align and slice the scans. Raises InputError if a scan is given for both purposes."""
-    from ..training.slices.prepare import prepare
-    from ..volumes.write import check_writable
+    from ...training.slices.prepare import prepare
+    from ...volumes.write import check_writable
 
     if args.workers < 1:
         raise InputError(f"The number of workers must be 1 or more, not {args.workers}.")
@@ -72,20 +72,20 @@ def train_linear(args: argparse.Namespace, console: Console) -> None:
 
 def train_vae(args: argparse.Namespace, console: Console) -> None:
     """Train a VAE."""
-    from ..training.vae import VAESettings, VAETrainer
+    from ...training.vae import VAESettings, VAETrainer
 
     _train(args, VAETrainer, VAESettings)
 
 
 def train_gan(args: argparse.Namespace, console: Console) -> None:
     """Train a GAN."""
-    from ..training.gan import GANSettings, GANTrainer
+    from ...training.gan import GANSettings, GANTrainer
 
     _train(args, GANTrainer, GANSettings)
 
 
 def _train(args: argparse.Namespace, trainer: type, settings: type) -> None:
-    from ..training.trainer import train
+    from ...training.trainer import train
 
     options = {field.name: getattr(args, field.name, None) for field in fields(settings)}
     chosen = settings(**{name: value for name, value in options.items() if value is not None})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..settings import DEVICES, Settings
-from .console import Console
+from ...settings import DEVICES, Settings
+from ..console import Console
 
 
 def run_evaluate(args: argparse.Namespace, console: Console) -> None:
     """Compare fills with the known truth; the options are those of `evaluation.compare`."""
-    from ..evaluation.compare import run
+    from ...evaluation.compare import run
 
     run(args)
 
@@ -34,7 +34,7 @@ def downstream_options(parser: argparse.ArgumentParser) -> None:
 
 def run_downstream(args: argparse.Namespace, console: Console) -> None:
     """Measure segmentation and registration with and without filling."""
-    from ..evaluation.downstream import run
+    from ...evaluation.downstream import run
 
     run(args)
 
@@ -75,6 +75,6 @@ def benchmark_options(parser: argparse.ArgumentParser) -> None:
 
 def run_benchmark(args: argparse.Namespace, console: Console) -> None:
     """Measure time, memory and quality."""
-    from ..evaluation.benchmark import run
+    from ...evaluation.benchmark import run
 
     run(args)

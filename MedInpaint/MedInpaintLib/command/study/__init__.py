@@ -1,0 +1,1 @@
+"""The commands of a study: train models, measure fills, and measure speed."""
