@@ -75,7 +75,8 @@ def run(args: Namespace) -> None:
     voxels = {count: cylinder(subject, template, count) for count in holes}
     runs = [(model.name, ["--model", str(model.folder)], count) for model in models for count in holes]
     if study:
-        runs.append((f"{study.name} {STUDY}", ["--preset", STUDY], args.reference_slices))
+        options = ["--preset", STUDY, "--model", str(study.folder)]
+        runs.append((f"{study.name} {STUDY}", options, args.reference_slices))
     cases = []
     for device in devices:
         for name, options, count in runs:

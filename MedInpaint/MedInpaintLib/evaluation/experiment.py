@@ -38,16 +38,16 @@ slice. niftyseg: `seg_FillLesions` of NiftySeg (Prados et al. 2016), a patch sea
 PCA of the training brains; the other models are networks. "study" after a model's name: `--preset study`, the procedure
 of the study: each slice alone, context and prior loss, Poisson blending, nothing else. Without it: all that MedInpaint
 adds, which is the coupling of slices, deformation, gain and offset, the residual (Gaussian-process regression), and a
-blending as a Matérn field. "no prior", "unweighted", "no residual" and "no blending": without this part; "Poisson": with
-Poisson's equation for the blending; "with noise": with noise like the scan's.
+blending as a Matérn field. "no prior", "unweighted", "no residual" and "no blending": without this part; "Poisson":
+with Poisson's equation for the blending; "with noise": with noise like the scan's.
 
 **Measurements.** In the hole, after rounding to the scan's pixel type: PSNR (peak: the 99.5th percentile of the brain),
 SSIM (Gaussian window, sigma 1.5 voxels), MAE (share of that peak), sharpness (mean gradient over that of the truth),
 noise (median second difference over that of the truth), seam (jump across the border of the hole over the jumps beside
 it; 1: invisible). Slice PSNR is over the whole slice of a square, known pixels included. Differences are paired, case
 by case. Holes in one brain are not independent, so a subject's differences are averaged first; the median and p, of the
-two-sided Wilcoxon signed-rank test, are over subjects. p is not corrected for the number of comparisons; with fewer than
-six subjects it cannot be below 0.05. "Worse in" and "worst" count single cases."""
+two-sided Wilcoxon signed-rank test, are over subjects. p is not corrected for the number of comparisons; with fewer
+than six subjects it cannot be below 0.05. "Worse in" and "worst" count single cases."""
 
 
 def write_report(run: Results, command: str, folder: Path, downstream: Path | None = None) -> None:
@@ -171,8 +171,8 @@ def _study(run: Results) -> Iterator[str]:
     lines += [[name, "-", "-", *(_slice_mean(rows, name) for rows in parts)] for name in others]
     heading = ("all our squares", *(f"{group}, {kind}" for (group, kind), _ in groups))
     yield (
-        "PSNR of the whole slice, dB: the study's three slices and their mean, and the means of our slices, filled with "
-        "the same procedure (`--preset study`)."
+        "PSNR of the whole slice, dB: the study's three slices and their mean, and the means of our slices, filled "
+        "by the same procedure (`--preset study`)."
     )
     yield markdown(("", "study", "mean", *heading), lines)
     width, height, _ = run.models[0].card["grid"]["size"]
@@ -193,16 +193,14 @@ def _claims(run: Results) -> Iterator[str]:
     yield "## The study's claims"
     large = f"squares of {LARGE[SQUARE]} % or more, ellipsoids of {LARGE[ELLIPSOID]} mm or more"
     yield (
-        f"Over all kinds of holes and all scans, once in squares filled as in the study, once in volumes filled with all "
-        f"of MedInpaint. A positive difference supports the claim. Holds: positive with p < {LEVEL}; does not hold: "
-        f"negative with p < {LEVEL}; in part: holds in some of the comparisons; otherwise not decided. Large: {large}. "
+        f"Over all kinds of holes and all scans, once in squares filled as in the study, once in volumes filled with "
+        f"all of MedInpaint. A positive difference supports the claim. Holds: positive with p < {LEVEL}; in part: in "
+        f"some comparisons; does not hold: negative with p < {LEVEL}; otherwise not decided. Large: {large}. "
         "The last claim is not the study's: it says what the networks gain or lose against the linear model."
     )
     found = claims(run.rows, run.cards)
-    verdicts = [
-        (both[0].text, *(f"**{claim.verdict}**" for claim in both)) for both in zip(*found.values(), strict=True)
-    ]
-    yield markdown(("claim", *found), verdicts)
+    rows = zip(*found.values(), strict=True)
+    yield markdown(("claim", *found), [(both[0].text, *(f"**{claim.verdict}**" for claim in both)) for both in rows])
     yield "\n".join(_effort(run))
     for where, some in found.items():
         lines = [line for claim in some for line in _finding_lines(claim)]

@@ -1,10 +1,13 @@
-"""The synthetic brains of the evaluation's tests, a subject with a hole, and the baselines."""
+"""The synthetic brains of the evaluation's tests, a linear model of them, a subject with a hole, and the baselines."""
 
 import pytest
 from brains import six_brains, tuning_scan
 from MedInpaintLib.evaluation.fills.baselines import baselines as all_baselines
 from MedInpaintLib.evaluation.holes.cases import cut_hole, draw_hole
 from MedInpaintLib.evaluation.holes.subjects import read_subject
+from MedInpaintLib.models.folder import save_model
+from MedInpaintLib.models.linear import Brains, Linear
+from MedInpaintLib.training.slices.shape import mean_and_differences
 
 
 @pytest.fixture(scope="session")
@@ -33,5 +36,15 @@ def case(data, subject, hole):
 
 
 @pytest.fixture(scope="session")
-def baselines(data):
-    return all_baselines(data)
+def baselines():
+    return all_baselines()
+
+
+@pytest.fixture(scope="session")
+def model(data, tmp_path_factory):
+    """A linear model of the training brains, with a card as a training writes it."""
+    network = Linear(Brains(*mean_and_differences(data.brains(tuning=False))))
+    training = {"epochs": 0, "training_minutes": 0, "history": [], "device": "cpu", "data": {"name": "brains"}}
+    card = {"kind": "linear", "kernel": None, "latent": network.latent, **training}
+    card["grid"] = {"size": data.template.image.GetSize()}
+    return save_model(tmp_path_factory.mktemp("models") / "mine", network, data.template, card)

@@ -1,4 +1,4 @@
-"""The benchmark: its holes, its tables, one tiny run of the command, and the study's procedure beside it."""
+"""The benchmark: its holes, its tables, and one tiny run of the command, with the study's procedure beside it."""
 
 import json
 import sys
@@ -6,12 +6,10 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
-from MedInpaintLib.blending.poisson import poisson_blend
 from MedInpaintLib.command.main import main
 from MedInpaintLib.evaluation import benchmark
-from MedInpaintLib.evaluation.fills.reference import blend_slice, search_slice
 from MedInpaintLib.evaluation.tables import benchmark as tables
+from MedInpaintLib.settings import PRESETS
 from MedInpaintLib.volumes.read import read_image
 from MedInpaintLib.volumes.write import write_image
 
@@ -20,55 +18,15 @@ SECONDS = dict.fromkeys(tables.STAGES, 2.0)
 
 def case(hole=4, **changes):
     return {
-        "model": "vae3", "device": "cpu", "hole": hole, "slices": hole, "seconds": SECONDS, "slices_per_second": 2.0,
+        "model": "linear", "device": "cpu", "hole": hole, "slices": hole, "seconds": SECONDS, "slices_per_second": 2.0,
         "steps_per_second": 80.0, "core_seconds": 3.0, "peak_mib": 700.0, "psnr": 27.5, **changes,
     }  # fmt: skip
-
-
-class Plane(torch.nn.Module):
-    """A network whose slices are 4 x 6 pixels of z[0], and whose prior is ||z||^2."""
-
-    prior_weight = 0.5
-
-    def decoder(self, z, height):
-        return z[:, :1, None, None].expand(1, 1, 4, 6)
-
-    def prior_loss(self, u, z, height):
-        return (u**2).sum(1)
-
-
-def test_the_references_search_reaches_the_least_loss():
-    weight = torch.zeros(4, 6)
-    weight[0, :3] = 0.1  # 0.3 |z - 2| + 0.5 z^2 is least at z = 0.3
-    found = search_slice(Plane(), torch.full((4, 6), 2.0), weight, torch.zeros(1), torch.tensor([[-1.0, 1.0]]), 400)
-    assert found.shape == (4, 6)
-    assert found.numpy() == pytest.approx(0.3, abs=1e-2)
-
-
-def test_the_references_blending_reaches_poissons_solution():
-    random = np.random.default_rng(0)
-    known, source = random.random((2, 12, 12)).astype(np.float32)
-    hole = np.zeros((12, 12), bool)
-    hole[3:9, 0:7] = True  # at the slice's edge, too
-    filled = blend_slice(*map(torch.from_numpy, (known, source, hole, np.zeros_like(hole))), 300).numpy()
-    wanted = poisson_blend(known[None], source[None], hole[None], (1, 1, 1))
-    assert filled[hole] == pytest.approx(wanted, abs=2e-3)
-    assert np.array_equal(filled[~hole], known[~hole])
-
-
-def test_where_the_generated_slice_has_the_scans_gradients_the_reference_restores_the_scan():
-    truth = torch.linspace(0.2, 0.8, 10).repeat(8, 1)
-    hole, unknown = torch.zeros(8, 10, dtype=torch.bool), torch.zeros(8, 10, dtype=torch.bool)
-    hole[2:6, 3:7], unknown[2:6, 7] = True, True
-    known = truth.masked_fill(hole | unknown, 0)  # unknown pixels beside the hole do not count
-    filled = blend_slice(known, truth + 0.3, hole, unknown, 300)
-    assert filled[hole].numpy() == pytest.approx(truth[hole].numpy(), abs=1e-3)
 
 
 def test_the_tables_show_the_measurements_and_the_ratio_to_earlier_ones():
     heading, row = tables.case_rows([case(peak_mib=None)])
     assert len(heading) == len(row)
-    assert row[:3] == ("vae3 (default)", "cpu", 4)
+    assert row[:3] == ("linear (default)", "cpu", 4)
     assert row[heading.index("peak (MiB)")] == ""
     now = case(seconds={**SECONDS, "all": 1.0}, peak_mib=350.0, psnr=28.0)
     heading, row = tables.change_rows([case(), case(hole=16)], [now, case(hole=1)])
@@ -77,18 +35,6 @@ def test_the_tables_show_the_measurements_and_the_ratio_to_earlier_ones():
     assert shown["aligning (s)"] == "2.0 -> 2.0 (1.00x)"
     assert shown["peak (MiB)"] == "700 -> 350 (2.00x)"
     assert shown["PSNR (dB)"] == "27.5 -> 28.0"
-
-
-def test_the_table_of_the_reference_shows_both_ratios():
-    entry = {
-        "model": "gan3", "device": "cpu", "slices": 1, "reference": {"seconds_per_slice": 60.0, "psnr": 21.0},
-        "product": {"seconds_per_slice": {"all": 12.0, "core": 3.0}, "psnr": 28.0},
-        "times_all": 5.0, "times_core": 20.0,
-    }  # fmt: skip
-    heading, study, every, core = tables.reference_rows([entry])
-    assert len(heading) == len(study)
-    assert every[-3:] == ("12.00", "5.0", "28.0")
-    assert core[-3:] == ("3.00", "20.0", "28.0")
 
 
 @pytest.mark.parametrize(
@@ -129,15 +75,18 @@ def test_the_command_measures_a_hole_of_one_slice_and_compares_with_earlier_meas
     monkeypatch.setattr(benchmark, "SAMPLE", tmp_path / "scan.nii")
     output, earlier = tmp_path / "now.json", tmp_path / "earlier.json"
     earlier.write_text(json.dumps({"cases": [case(hole=1)]}), encoding="utf-8")
-    options = ["--models", "vae3", "--device", "cpu", "--holes", "1", "--reference-slices", "0"]
+    monkeypatch.setitem(PRESETS["study"], "model", "linear")
+    options = ["--models", "linear", "--device", "cpu", "--holes", "1"]
     assert main(["benchmark", *options, "--against", str(earlier), "--output", str(output)]) == 0
     said = capsys.readouterr().out
-    assert "vae3 (default)" in said
-    assert " -> " in said
+    assert "linear (default)" in said
+    assert said.count("x)") >= 2 * len(SECONDS)  # against the earlier measurements, and against the study
     text = output.read_text(encoding="utf-8")
     result = json.loads(text)
-    (measured,) = result["cases"]
+    measured, study = result["cases"]
+    assert (measured["model"], study["model"]) == ("linear", "linear study")
     assert measured["slices"] == 1
+    assert study["psnr"] != measured["psnr"]
     seconds = measured["seconds"]
     assert sum(seconds.values()) - seconds["all"] == pytest.approx(seconds["all"], abs=0.01)
     assert min(seconds.values()) >= 0

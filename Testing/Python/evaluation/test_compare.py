@@ -6,20 +6,17 @@ from dataclasses import replace
 import pytest
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation import compare
-from MedInpaintLib.evaluation.fills.models import ABLATIONS
 from MedInpaintLib.evaluation.tables.rows import read_rows
-from MedInpaintLib.training.slices.data import save
 
 MEASURED_ANEW = ("preparation", "seconds", "memory", "slice_psnr", "brats_mse", "brats_psnr", "brats_ssim")
 
 
 @pytest.fixture
-def options(data, scan_file, tmp_path):
-    """Parse the command's options for the synthetic data."""
-    save(data, tmp_path / "slices.npz")
+def options(scan_file, model, tmp_path):
+    """Parse the command's options for the synthetic brains."""
     parser = argparse.ArgumentParser()
     compare.main_options(parser)
-    given = ["--scans", str(scan_file), "--data", str(tmp_path / "slices.npz"), "--output", str(tmp_path / "out")]
+    given = ["--scans", str(scan_file), "--model", str(model.folder), "--output", str(tmp_path / "out")]
     return lambda *more: parser.parse_args([*given, *more])
 
 
@@ -43,16 +40,16 @@ def test_an_interrupted_run_continues_and_makes_the_same_table(data, scan_file, 
     def run(folder, fail_at=0):
         called.clear()
         folder.mkdir(exist_ok=True)
-        given = {name: counted(name, fail_at) for name in ("harmonic", "mean")}
+        given = {name: counted(name, fail_at) for name in ("harmonic", "telea")}
         compare.compare(plan, {"ellipsoid8": given, "square25": given}, data.template, {}, 0, folder)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", fail_at=4)
     assert len(read_rows(tmp_path / "a" / "cases.csv")) == 3
     run(tmp_path / "a")
-    assert called == ["mean"]
+    assert called == ["telea"]
     run(tmp_path / "b")
-    assert called == ["harmonic", "mean"] * 2
+    assert called == ["harmonic", "telea"] * 2
     assert table_without_times(tmp_path / "a") == table_without_times(tmp_path / "b")
     pictures = [(tmp_path / f / "pictures" / "group_sub-5_T1w_square25_0.png").read_bytes() for f in "ab"]
     assert pictures[0] == pictures[1]
@@ -65,13 +62,21 @@ def test_the_command_writes_table_summary_pictures_and_report(options, tmp_path,
     assert compare.run(args) == 0
     rows = read_rows(args.output / "cases.csv")
     assert [(row.case, row.fill) for row in rows] == [
-        ("group_sub-5_T1w_square25_0", name) for name in ("harmonic", "biharmonic", "telea", "mean", "linear")
-    ]
+        ("group_sub-5_T1w_square25_0", name)
+        for name in (
+            "harmonic", "biharmonic", "telea", "mine", "mine study", "mine study no prior", "mine study unweighted",
+            "mine study no blending",
+        )
+    ]  # fmt: skip
+    psnr = {row.fill: row.psnr for row in rows}
+    assert len({psnr[name] for name in psnr if "mine" in name}) == 5
+    assert psnr["mine"] > psnr["harmonic"]
     assert all((row.changed_outside, row.same_geometry, row.same_type) == (0, 1, 1) for row in rows)
     assert (args.output / "summary.md").read_text(encoding="utf-8") in capsys.readouterr().out
     assert (args.output / "pictures" / "group_sub-5_T1w_square25_0.png").stat().st_size > 10_000
     text = (tmp_path / "report" / "Experiment.md").read_text(encoding="utf-8")
     assert compare.command_line(args) in text
+    assert "mine | linear | - | 10 |" in text  # without a kernel
     assert "![Squares in one slice" in text
 
     with pytest.raises(InputError, match=r"another experiment \(seed\)"):
@@ -82,7 +87,7 @@ def test_the_command_in_the_report_has_no_paths_of_this_computer(options, tmp_pa
     masks = [str(tmp_path / "masks" / f"p{n}.nii.gz") for n in range(4)]
     args = options("--lesion-masks", *masks, "--model", str(tmp_path / "vae3"), "gan3", "--seed", "2", "--quick")
     assert compare.command_line(args).split(" \\\n    ") == [
-        "medinpaint evaluate", "--scans group/sub-5_T1w.nii.gz", "--data slices.npz", "--model vae3 gan3",
+        "medinpaint evaluate", "--scans group/sub-5_T1w.nii.gz", "--model vae3 gan3",
         "--lesion-masks masks/p0.nii.gz ... masks/p3.nii.gz", "--seed 2", "--output out", "--quick",
     ]  # fmt: skip
 
@@ -109,17 +114,16 @@ def test_wrong_usage_is_refused_before_anything_is_written(options, given, messa
 
 
 def test_ablations_fill_squares_unless_other_holes_are_named(options, monkeypatch):
-    full, ablated = {"vae3": None}, {f"vae3 {name}": None for name in ABLATIONS}
     received = []
-    monkeypatch.setattr(compare, "model_fills", lambda *arguments: (full, ablated))
     monkeypatch.setattr(compare, "compare", lambda plan, fills, *more: received.append(fills))
+    monkeypatch.setattr(compare, "baselines", dict)
     for more in ([], ["--ablations", "ellipsoid8"], ["--ablations", "none"]):
         compare.run(options("--holes", "square25,ellipsoid8", *more))
     counts = [{kind: len(fills) for kind, fills in each.items()} for each in received]
     assert counts == [
-        {"square25": 12, "ellipsoid8": 6},
-        {"square25": 6, "ellipsoid8": 12},
-        {"square25": 6, "ellipsoid8": 6},
+        {"square25": 5, "ellipsoid8": 1},
+        {"square25": 2, "ellipsoid8": 7},
+        {"square25": 2, "ellipsoid8": 1},
     ]
 
 

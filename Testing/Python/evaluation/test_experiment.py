@@ -10,15 +10,16 @@ from MedInpaintLib.evaluation.experiment import write_report
 from MedInpaintLib.evaluation.figures import galleries
 from MedInpaintLib.evaluation.figures.results import Results
 from MedInpaintLib.evaluation.figures.views import read_view, view_of, view_path, voxels_path
+from MedInpaintLib.evaluation.fills.models import takes_part
 from MedInpaintLib.evaluation.holes.cases import Hole
 from MedInpaintLib.evaluation.holes.subjects import Subject
 from rows import row
 from synthetic import volume
 
 SHAPE = (4, 24, 20)
-BASELINES = ("harmonic", "linear")
+BASELINES = ("harmonic", "telea")
 KINDS = ("square12", "square25", "lesions", "ellipsoid20")
-PARTS = ("no prior", "unweighted", "no residual", "no blending")
+PARTS = ("no prior", "unweighted", "no blending")
 
 
 def card(kind, kernel, epochs=10, minutes=20.0):
@@ -30,8 +31,8 @@ def card(kind, kernel, epochs=10, minutes=20.0):
     }  # fmt: skip
 
 
-CARDS = {"gan3": card("gan", 3, 20, 80.0), "vae3": card("vae", 3)}
-WITH_ABLATIONS = [*CARDS, *(f"{name} {part}" for name in CARDS for part in PARTS)]
+LINEAR = {**card("gan", None, 0, 0), "kind": "linear", "history": []}
+CARDS = {"gan3": card("gan", 3, 20, 80.0), "vae3": card("vae", 3), "linear": LINEAR}
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +47,14 @@ def scene():
 
 
 def finished(folder, scene, fills, kinds=KINDS, cards=CARDS, groups=("one", "two")):
-    """Results in which fill number n has the value n everywhere in the hole."""
+    """Results in which fill number n has the value n everywhere in the hole; the study's fills are in squares alone."""
     for name in ("fills", "views"):
         (folder / name).mkdir(exist_ok=True)
     rows = []
     for number, fill in enumerate(fills):
         for group in groups:
             for kind in kinds:
-                for index in range(3):
+                for index in range(3 if takes_part(fill, kind, True) else 0):
                     rows.append(
                         row(group=group, kind=kind, index=index, fill=fill, psnr=20.0 + index + number, ssim=0.5,
                             slice_psnr=30.0 + index if kind.startswith("square") else float("nan"))
@@ -90,7 +91,8 @@ def full_report(tmp_path_factory, scene):
     study.mkdir()
     (study / "downstream.md").write_text("## Tools\n\n![Classes](downstream_p.png)\n")
     (study / "downstream_p.png").write_bytes(b"x" * 2000)
-    run = finished(folder, scene, [*BASELINES, *WITH_ABLATIONS])
+    names = [f"{name}{study}" for study in ("", " study") for name in CARDS]
+    run = finished(folder, scene, [*BASELINES, *names, *(f"{name} {part}" for name in names for part in PARTS)])
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(galleries, "WORST", 2)
         return report(run, folder / "report", study), folder / "report"
@@ -101,13 +103,18 @@ def test_every_figure_table_and_claim_is_there_with_all_models(full_report):
     shown = re.findall(r"\(Figures/(.*)\.png\)", text)
     assert shown == [
         "downstream_p",
-        "experiment_square", "experiment_lesions", "experiment_ellipsoid", "experiment_ablations", "experiment_prior",
-        "experiment_sizes_one", "experiment_sizes_two", "experiment_worst", "experiment_samples", "experiment_training",
+        "experiment_square", "experiment_lesions", "experiment_ellipsoid", "experiment_ablations_squares",
+        "experiment_ablations_volumes", "experiment_sizes_one", "experiment_sizes_two",
+        "experiment_worst", "experiment_samples", "experiment_training",
     ]  # fmt: skip
     assert "| GAN 3 | 26.93, 19.38, 21.85 | 22.72 | 31.00 (n = 12) | 31.00 (n = 3) |" in text
     assert "| GAN 7 | 26.85, 23.40, 22.22 | 24.16 | - | - |" in text
     assert "1.25 dB" in text  # of 128 x 96 pixels against 96 x 96
-    assert "- VAEs beat GANs: **" in text
+    assert "| linear study | - | - | 31.00 (n = 12) | 31.00 (n = 3) |" in text
+    assert "| claim | squares, as the study fills | volumes, whole models |" in text
+    assert "| VAEs beat GANs | **not decided** | **not decided** |" in text  # two subjects
+    assert "| Networks beat the linear model | gan3 study - linear study | PSNR | 2 | 12 | -2.00 dB | 12 |" in text
+    assert "| Networks beat the linear model | vae3 - linear | PSNR | 2 | 12 | -1.00 dB | 12 |" in text
     assert "**holds** for vae3 and gan3 (10 epochs of 2.0 min against 20 of 4.0 min)" in text
     assert "### two, ellipsoid20" in text
 
@@ -120,8 +127,9 @@ def test_the_section_of_the_downstream_study_is_in_the_report_with_its_pictures(
 
 def test_the_best_median_is_bold(full_report):
     text, _ = full_report
-    assert "| vae3 | **24.00** / **0.500** |" in text  # 20 + 1 of the median case + 3 of the fill
+    assert "| linear study | **28.00** / **0.500** |" in text  # 20 + 1 of the median case + 7 of the fill
     assert "| harmonic | 21.00 / **0.500** |" in text
+    assert "| **25.00** / **0.500** | **25.00** / **0.500** |" in text  # of the whole linear model in volumes
 
 
 @pytest.mark.parametrize(
@@ -130,19 +138,34 @@ def test_the_best_median_is_bold(full_report):
         ({}, ("square12", "square25")),
         ({"vae3": CARDS["vae3"]}, ("lesions",)),
         ({"gan3": CARDS["gan3"]}, ("square25", "ellipsoid8")),
+        ({"linear": LINEAR}, ("square25", "ellipsoid8")),
     ],
 )
 def test_the_report_is_right_with_fewer_models_and_holes(tmp_path, scene, cards, kinds):
     text = report(finished(tmp_path, scene, [*BASELINES, *cards], kinds, cards), tmp_path / "report")
-    assert "- VAEs beat GANs: **not tested**." in text
+    assert "| VAEs beat GANs | **not tested** | **not tested** |" in text
     assert "nan" not in text
-    assert ("## Comparison with the study" in text) == ("gan3" in cards)
-    assert ("experiment_training" in text) == bool(cards)
+    assert ("## Comparison with the study" in text) == (bool(cards) and "square25" in kinds)
+    assert ("experiment_training" in text) == (bool(cards) and LINEAR not in cards.values())
 
 
 def test_the_typical_case_has_the_median_of_the_models_mean(tmp_path, scene):
     run = finished(tmp_path, scene, [*BASELINES, "vae3"], cards={"vae3": CARDS["vae3"]}, groups=("one",))
     assert {row.index for row in run.typical("lesions").values()} == {1}
+
+
+def test_the_row_of_a_square_is_the_studys_and_that_of_a_volume_has_whole_models_beside_peers(
+    tmp_path, scene, monkeypatch
+):
+    drawn = {}
+    monkeypatch.setattr(galleries, "_draw_gallery", lambda run, lines, path, **_: drawn.update({path.stem: lines}))
+    names = [f"{name}{study}" for name in CARDS for study in ("", " study")]
+    galleries.model_figures(finished(tmp_path, scene, [*BASELINES, *names], ("square25", "lesions")), tmp_path)
+    shown = {name: [fills for _, fills in lines] for name, lines in drawn.items()}
+    assert shown == {
+        "experiment_square": [["gan3 study", "vae3 study", "linear study"]],
+        "experiment_lesions": [["harmonic", "gan3", "vae3", "linear"]],
+    }
 
 
 def test_a_view_shows_the_axial_slice_with_most_of_the_hole_the_front_at_the_top(scene, tmp_path):
