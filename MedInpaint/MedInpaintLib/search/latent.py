@@ -29,6 +29,7 @@ KNOT_RATE = 0.3  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 BEND_RATE = 0.01  # learning rate of the bend of the contrast curve
 BEND_WEIGHT = 30.0  # of the squared bend of the contrast curve in the loss
+STRAIGHT_WEIGHT = 1e4  # the same for T1-weighted scans, which a bend of 30 would cost up to 0.9 dB
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
@@ -129,6 +130,8 @@ class _Descent:
         n = len(slices.heights)
         self.coupling = (torch.eye(n) if settings.slicewise else slice_coupling(slices.heights)).to(self.device)
         self.start_curve = self._tensor(LEVELS if settings.slicewise else slices.curve)
+        self.straight = torch.equal(self.start_curve, self._tensor(LEVELS))
+        self.bend_weight = STRAIGHT_WEIGHT if self.straight else BEND_WEIGHT
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
         self.bend = torch.zeros(len(LEVELS), device=self.device, requires_grad=True)
@@ -152,7 +155,7 @@ class _Descent:
             loss.backward()
             total += loss.detach()
         # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
-        objective = KNOT_WEIGHT * roughness(self.knots) + BEND_WEIGHT * (self.bend**2).sum()
+        objective = KNOT_WEIGHT * roughness(self.knots) + self.bend_weight * (self.bend**2).sum()
         rough = objective.detach()
         for root, leaf in zip(roots, leaves, strict=True):
             assert leaf.grad is not None
@@ -194,7 +197,7 @@ class _Descent:
         shape = self.starts, len(self.height), self.network.latent
         noise = torch.randn(shape, generator=self.random).to(self.device)
         image = self.image
-        if not np.array_equal(self.start_curve.cpu(), self._tensor(LEVELS).cpu()):
+        if not self.straight:
             image = as_model_sees(self.start_curve, image, self.network.brains.mean_at(self.height)) * (1 - unknown)
         parts = [
             self.network.start(*part)

@@ -18,6 +18,7 @@ from .template import Template
 # contrasts 0.4 to 0.7.
 POOR_QUALITY, POOR_OTHER = 0.6, 0.35
 EMPTY = 0.02  # of the bright end: voxels with less are no tissue in a brain-extracted scan
+BORDER = 2  # voxels of 3 mm at the edge of the brain of a whole head, whose contrast is not measured
 NO_BRAIN = 0.2  # quality below which the scan cannot be a brain MRI that is aligned
 
 
@@ -116,6 +117,8 @@ def _compare(
     pearson = float(np.corrcoef(average[chosen], scan[chosen])[0, 1])
     if extracted:
         chosen &= scan > EMPTY
+    else:  # bright skull and scalp beside the brain would look like a contrast, in a CT, too
+        chosen &= ndimage.binary_erosion(brain > 0, iterations=BORDER)
     slopes = np.gradient(average, WORKING_SPACING)
     plain = 1 / (1 + sum(slope**2 for slope in slopes) / SLOPED**2)
     contrast = measure_contrast(average[chosen], scan[chosen], plain[chosen])

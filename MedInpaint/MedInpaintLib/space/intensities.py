@@ -12,7 +12,8 @@ from ..errors import InputError
 WHITE_MATTER = 0.75  # model intensity of the brighter half of the known brain
 INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98th percentile becomes 0.75"
 LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve has its values
-FLUID, GREY, WHITE = 0.3, 0.5, 0.8  # model intensities that show the tissues best in the average brain
+# Model intensities that show the tissues best: fluid, fluid beside grey matter, grey and white matter.
+FLUID, BESIDE, GREY, WHITE = 0.2, 0.3, 0.5, 0.8
 SMOOTHNESS = 2e-4  # of a curve against its fit
 STRAIGHT = 0.8  # share of what the curve explains from which a rising straight line is taken in its place
 SLOPED = 0.01  # model intensity per mm; tissue is mixed where the average brain changes faster
@@ -64,12 +65,12 @@ def _explained(scan: NDArray[np.floating], fit: NDArray[np.floating], weight: ND
 
 def contrast_name(curve: NDArray[np.floating]) -> str:
     """What a contrast looks like, "T1", "T2", "FLAIR" or "other", from the values (k,) of its curve."""
-    fluid, grey, white = np.interp((FLUID, GREY, WHITE), LEVELS, curve)
+    fluid, beside, grey, white = np.interp((FLUID, BESIDE, GREY, WHITE), LEVELS, curve)
     if fluid < grey < white:
         return "T1"
-    if fluid > grey > white:
-        return "T2"
-    return "FLAIR" if fluid < white < grey else "other"
+    if fluid < white < grey:
+        return "FLAIR"
+    return "T2" if beside > grey > white else "other"
 
 
 def grey_is_brighter(curve: NDArray[np.floating]) -> bool:
