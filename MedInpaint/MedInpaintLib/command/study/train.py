@@ -65,7 +65,7 @@ def training_options(parser: argparse.ArgumentParser) -> None:
 
 def train_linear(args: argparse.Namespace, console: Console) -> None:
     """Write the linear model's folder."""
-    from ..training.linear import train_linear
+    from ...training.linear import train_linear
 
     train_linear(args.data, args.output)
 
