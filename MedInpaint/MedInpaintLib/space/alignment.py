@@ -58,7 +58,7 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
         hole: bool (z, y, x), excluded from the metric.
         template: the model's template.
 
-    Raises InputError if there are too little known tissue or too few slices to register, or if the scan is no brain MRI.
+    Raises InputError if there are too little known tissue or too few slices to register, or if it is no brain MRI.
 
     Source: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003.
     """
