@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
-from .intensities import LEVELS, SLOPED, Contrast, measure_contrast
+from .intensities import SLOPED, Contrast, measure_contrast
 from .registration import WORKING_SPACING, bright_end, register, shrink_scan, shrink_to_spacing
 from .resampling import resample_mask
 from .template import Template
@@ -19,7 +19,8 @@ from .template import Template
 POOR_QUALITY, POOR_OTHER = 0.6, 0.35
 EMPTY = 0.02  # of the bright end: voxels with less are no tissue in a brain-extracted scan
 BORDER = 2  # voxels of 3 mm at the edge of the brain of a whole head, whose contrast is not measured
-NO_BRAIN = 0.2  # quality below which the scan cannot be a brain MRI that is aligned
+NO_BRAIN = 0.2  # correlation ratio below which the scan cannot be a brain MRI
+ENOUGH = 100  # voxels of 3 mm to compare; with fewer, the contrast is taken to be that of the model
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
         hole: bool (z, y, x), excluded from the metric.
         template: the model's template.
 
-    Raises InputError if there are too little known tissue or too few slices to register.
+    Raises InputError if there are too little known tissue or too few slices to register, or if it is no brain MRI.
 
     Source: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003.
     """
@@ -73,7 +74,7 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
             "The scan cannot be aligned with the model: check that it shows a brain and the mask marks only the lesion."
         ) from error
     quality, contrast = _compare(moving, known, template, transform, extracted)
-    if quality < NO_BRAIN:
+    if contrast.explained < NO_BRAIN**2:
         raise InputError(
             "The scan does not look like a brain MRI: its intensities have nothing in common with a brain's. Check "
             "that it is not a CT or a phantom, and that the mask marks only the lesion."
@@ -112,13 +113,15 @@ def _compare(
     """The quality of an alignment, and the contrast of the scan in units of its bright end."""
     average, scan, inside, brain = _on_template(moving, known, template, transform)
     chosen = (brain > 0) & (inside > 0)
-    if chosen.sum() < 100 or scan[chosen].std() == 0:
-        return 0.0, Contrast(LEVELS.copy(), 0.0, False)
+    if chosen.sum() < ENOUGH or scan[chosen].std() == 0:
+        return 0.0, Contrast()
     pearson = float(np.corrcoef(average[chosen], scan[chosen])[0, 1])
     if extracted:
         chosen &= scan > EMPTY
     else:  # bright skull and scalp beside the brain would look like a contrast, in a CT, too
         chosen &= ndimage.binary_erosion(brain > 0, iterations=BORDER)
+    if chosen.sum() < ENOUGH:
+        return pearson, Contrast()
     slopes = np.gradient(average, WORKING_SPACING)
     plain = 1 / (1 + sum(slope**2 for slope in slopes) / SLOPED**2)
     contrast = measure_contrast(average[chosen], scan[chosen], plain[chosen])
