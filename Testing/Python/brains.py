@@ -33,13 +33,20 @@ def six_brains():
     brains = np.stack([np.clip(anatomy + 0.05 * smooth(3), 0.1, 1.2) * brain for _ in range(6)])
     template = Template(image_of(brains.mean(axis=0).astype(np.float32)), image_of(brain.astype(np.uint8)))
     names = [f"sub-{n}" for n in range(6)]
-    return SliceData(np.rint(brains * LEVELS).astype(np.uint8), names, np.arange(6) == 5, template, source={})
+    stored = np.rint(brains * LEVELS).astype(np.uint8)
+    no_shapes = np.zeros((5, 2, 12, 9, 8), np.float16)
+    return SliceData(stored[:5], no_shapes, stored[5:], names[:5], names[5:], template, source={})
+
+
+def tuning_brain():
+    """The brain to tune on, float32 (z, y, x)."""
+    return six_brains().tuning[0].astype(np.float32) / LEVELS
 
 
 def tuning_scan(folder):
     """The tuning brain as an integer scan, turned and shifted; its file."""
     pose = sitk.Euler3DTransform((0, 0, 0), 0.1, 0.03, -0.05, (6, -5, 4))
-    scan = sitk.Resample(image_of(six_brains().brains(tuning=True)[0]), pose, sitk.sitkLinear) * 1000
+    scan = sitk.Resample(image_of(tuning_brain()), pose, sitk.sitkLinear) * 1000
     folder.mkdir()
     path = folder / "sub-5_T1w.nii.gz"
     sitk.WriteImage(sitk.Cast(scan, sitk.sitkInt16), str(path))

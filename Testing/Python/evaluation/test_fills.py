@@ -15,7 +15,9 @@ from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.models.registry import shipped_models
 from MedInpaintLib.pipeline import Prediction
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.space.intensities import LEVELS as T1_LEVELS
 from MedInpaintLib.space.template import Template
+from MedInpaintLib.training.slices.data import LEVELS
 from MedInpaintLib.volumes.image import like
 from scipy import ndimage
 
@@ -89,8 +91,9 @@ def searched(data, tmp_path, monkeypatch):
 
     def predict(network, case, given, progress):
         settings.append(given)
-        mean = data.brains(tuning=False).mean(axis=0)[case.slices.heights]
-        return Prediction(mean, None, SimpleNamespace(slices=mean), case.slices, Rim(None, None, 0.0))
+        mean = data.training.mean(axis=0).astype(np.float32)[case.slices.heights] / LEVELS
+        found = SimpleNamespace(slices=mean, tissue=mean, curve=T1_LEVELS)
+        return Prediction(mean, None, found, case.slices, Rim(None, None, 0.0))
 
     monkeypatch.setattr(models, "predict", predict)
     model = SimpleNamespace(name="vae3", folder=tmp_path, template=lambda: data.template, network=lambda device: None)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from brains import SHAPE, six_brains
+from brains import SHAPE, six_brains, tuning_brain
 from MedInpaintLib.blending.poisson import harmonic_fill
 from MedInpaintLib.blending.rim import Rim
 from MedInpaintLib.errors import InputError
@@ -16,6 +16,7 @@ from MedInpaintLib.evaluation.holes.squares import cut_square
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.pipeline import Prediction
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.volumes.image import like
 
 TEMPLATE = six_brains().template
@@ -29,7 +30,7 @@ def square(subject):
 def test_the_slice_is_the_aligned_brains_in_model_intensities(square):
     part, _, case = square
     height = int(case.slices.heights[0])
-    brain = six_brains().brains(tuning=True)[0]
+    brain = tuning_brain()
     tissue = brain[brain > 0]
     scale = tissue[(tissue >= np.percentile(tissue, 50)) & (tissue <= np.percentile(tissue, 98))].mean() / 0.75
     difference = np.abs(sitk.GetArrayFromImage(part.scan)[0] - brain[height] / scale)[part.brain[0]]
@@ -95,7 +96,9 @@ def test_a_generated_slice_without_error_comes_back_unchanged(square):
     """A slice generated without error comes back through resampling and blending as it is."""
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
-    prediction = Prediction(truth, None, SimpleNamespace(slices=truth), case.slices, Rim(None, None, 0.0))
+    prediction = Prediction(
+        truth, None, SimpleNamespace(slices=truth, tissue=truth, curve=LEVELS), case.slices, Rim(None, None, 0.0)
+    )
     for blending in ("matern", "3d", "2d", "none"):
         fill = latent_fill(lambda case, settings: prediction, Settings(blending=blending))
         assert fill(case) == pytest.approx(truth[hole.voxels], abs=1e-4)
