@@ -43,7 +43,7 @@ def baselines():
 @pytest.fixture(scope="session")
 def model(data, tmp_path_factory):
     """A linear model of the training brains, with a card as a training writes it."""
-    network = Linear(Brains(*mean_and_differences(data.brains(tuning=False))))
+    network = Linear(Brains(*mean_and_differences(data.training)))
     training = {"epochs": 0, "training_minutes": 0, "history": [], "device": "cpu", "data": {"name": "brains"}}
     card = {"kind": "linear", "kernel": None, "latent": network.latent, **training}
     card["grid"] = {"size": data.template.image.GetSize()}

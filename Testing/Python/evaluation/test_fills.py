@@ -89,7 +89,7 @@ def searched(data, tmp_path, monkeypatch):
 
     def predict(network, case, given, progress):
         settings.append(given)
-        mean = data.brains(tuning=False).mean(axis=0)[case.slices.heights]
+        mean = data.training.mean(axis=0)[case.slices.heights]
         return Prediction(mean, None, SimpleNamespace(slices=mean), case.slices, Rim(None, None, 0.0))
 
     monkeypatch.setattr(models, "predict", predict)

@@ -29,7 +29,7 @@ def square(subject):
 def test_the_slice_is_the_aligned_brains_in_model_intensities(square):
     part, _, case = square
     height = int(case.slices.heights[0])
-    brain = six_brains().brains(tuning=True)[0]
+    brain = six_brains().tuning
     tissue = brain[brain > 0]
     scale = tissue[(tissue >= np.percentile(tissue, 50)) & (tissue <= np.percentile(tissue, 98))].mean() / 0.75
     difference = np.abs(sitk.GetArrayFromImage(part.scan)[0] - brain[height] / scale)[part.brain[0]]
