@@ -1,6 +1,5 @@
 """The synthetic brains of the evaluation's tests, a linear model of them, a subject with a hole, and the baselines."""
 
-import numpy as np
 import pytest
 from brains import six_brains, tuning_scan
 from MedInpaintLib.evaluation.fills.baselines import baselines as all_baselines
@@ -8,7 +7,6 @@ from MedInpaintLib.evaluation.holes.cases import cut_hole, draw_hole
 from MedInpaintLib.evaluation.holes.subjects import read_subject
 from MedInpaintLib.models.folder import save_model
 from MedInpaintLib.models.linear import Brains, Linear
-from MedInpaintLib.training.slices.data import LEVELS
 from MedInpaintLib.training.slices.shape import mean_and_differences
 
 
@@ -45,7 +43,7 @@ def baselines():
 @pytest.fixture(scope="session")
 def model(data, tmp_path_factory):
     """A linear model of the training brains, with a card as a training writes it."""
-    network = Linear(Brains(*mean_and_differences(data.training.astype(np.float32) / LEVELS)))
+    network = Linear(Brains(*mean_and_differences(data.training)))
     training = {"epochs": 0, "training_minutes": 0, "history": [], "device": "cpu", "data": {"name": "brains"}}
     card = {"kind": "linear", "kernel": None, "latent": network.latent, **training}
     card["grid"] = {"size": data.template.image.GetSize()}

@@ -15,9 +15,8 @@ from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.models.registry import shipped_models
 from MedInpaintLib.pipeline import Prediction
 from MedInpaintLib.settings import Settings
-from MedInpaintLib.space.intensities import LEVELS as T1_LEVELS
+from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.space.template import Template
-from MedInpaintLib.training.slices.data import LEVELS
 from MedInpaintLib.volumes.image import like
 from scipy import ndimage
 
@@ -91,8 +90,8 @@ def searched(data, tmp_path, monkeypatch):
 
     def predict(network, case, given, progress):
         settings.append(given)
-        mean = data.training.mean(axis=0).astype(np.float32)[case.slices.heights] / LEVELS
-        found = SimpleNamespace(slices=mean, tissue=mean, curve=T1_LEVELS)
+        mean = data.training.mean(axis=0)[case.slices.heights]
+        found = SimpleNamespace(slices=mean, tissue=mean, curve=LEVELS)
         return Prediction(mean, None, found, case.slices, Rim(None, None, 0.0))
 
     monkeypatch.setattr(models, "predict", predict)

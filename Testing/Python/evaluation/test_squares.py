@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from brains import SHAPE, six_brains, tuning_brain
+from brains import SHAPE, six_brains
 from MedInpaintLib.blending.poisson import harmonic_fill
 from MedInpaintLib.blending.rim import Rim
 from MedInpaintLib.errors import InputError
@@ -30,7 +30,7 @@ def square(subject):
 def test_the_slice_is_the_aligned_brains_in_model_intensities(square):
     part, _, case = square
     height = int(case.slices.heights[0])
-    brain = tuning_brain()
+    brain = six_brains().tuning
     tissue = brain[brain > 0]
     scale = tissue[(tissue >= np.percentile(tissue, 50)) & (tissue <= np.percentile(tissue, 98))].mean() / 0.75
     difference = np.abs(sitk.GetArrayFromImage(part.scan)[0] - brain[height] / scale)[part.brain[0]]
