@@ -14,7 +14,7 @@ INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98
 LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve has its values
 # Model intensities that show the tissues best: fluid, fluid beside grey matter, grey and white matter.
 FLUID, BESIDE, GREY, WHITE = 0.2, 0.3, 0.5, 0.8
-SMOOTHNESS = 2e-4  # of a curve against its fit
+SMOOTHNESS = 3e-4  # of a curve against its fit
 STRAIGHT = 0.8  # share of what the curve explains from which a rising straight line is taken in its place
 SLOPED = 0.01  # model intensity per mm; tissue is mixed where the average brain changes faster
 
@@ -47,8 +47,8 @@ def measure_contrast(average: NDArray[np.floating], scan: NDArray[np.floating], 
     shares = np.clip(1 - np.abs(average - LEVELS[:, None]) / LEVELS[1], 0, None) * weight
     counts = shares.sum(axis=1) / max(float(weight.sum()), 1e-9)
     medians = np.array([_weighted_median(scan, each) for each in shares])
-    bend = np.diff(np.eye(len(LEVELS)), 2, axis=0)
-    system = np.diag(counts) + SMOOTHNESS * bend.T @ bend + 1e-9 * np.eye(len(LEVELS))
+    steps = np.diff(np.eye(len(LEVELS)), axis=0)  # levels that no voxel has get the value of the nearest one
+    system = np.diag(counts) + SMOOTHNESS * steps.T @ steps + 1e-9 * np.eye(len(LEVELS))
     values = np.linalg.solve(system, counts * medians)
     from_average = average - np.average(average, weights=weight)
     gain = np.average(scan * from_average, weights=weight) / max(np.average(from_average**2, weights=weight), 1e-9)

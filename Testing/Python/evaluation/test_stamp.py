@@ -32,6 +32,16 @@ def test_a_lesion_is_dark_and_nothing_outside_of_it_changes(subject, hole, stamp
     assert after[deep].std() > 0
 
 
+def test_a_bright_lesion_is_bright_and_nothing_outside_of_it_changes(subject, hole):
+    before = voxels(subject.scan)
+    bright = stamp_lesion(subject.scan, subject.brain, hole.lesion, np.random.default_rng(0), bright=True)
+    after = voxels(bright)
+    np.testing.assert_array_equal(after[~hole.lesion], before[~hole.lesion])
+    assert (after[hole.lesion] >= before[hole.lesion]).all()
+    deep = ndimage.binary_erosion(hole.lesion, iterations=1)
+    assert np.median(after[deep]) > 0.8 * brain_range(before, subject.brain)
+
+
 def test_lesion_and_tissue_mix_at_the_border(subject, hole):
     """At a finer grid, where the outermost voxels hold only a part of the lesion."""
     fine = sitk.Resample(subject.scan, [n * 4 for n in subject.scan.GetSize()], sitk.Transform(), sitk.sitkLinear,

@@ -45,6 +45,13 @@ def test_lesions_that_the_mask_leaves_out_hardly_change_the_curve():
     assert np.abs(found.values - clean.values)[shown].max() < 0.05 * np.ptp(CURVES["FLAIR"])
 
 
+def test_levels_that_the_brain_does_not_have_take_the_value_of_the_nearest():
+    """So the ventricles, which the average brain blurs, are bright in T2 and not dark."""
+    found = contrast_of(scan_of("T2")).values
+    assert found[0] == pytest.approx(found[2], rel=0.05)
+    assert found[-1] == pytest.approx(found[9], rel=0.05)
+
+
 def test_noise_explains_nothing():
     assert contrast_of(np.random.default_rng(3).uniform(0, 1000, len(AVERAGE))).explained < 0.01
     assert contrast_of(np.full(len(AVERAGE), 7.0)).explained == 0
