@@ -52,6 +52,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             window=parameters.window,
             weighting=parameters.weighting,
             prior=parameters.prior,
+            slicewise=parameters.slicewise,
             residual=parameters.residual,
             blending=parameters.blending.value,
             noise=parameters.noise,

@@ -25,6 +25,7 @@ def export(network: LatentModel, folder: Path, data: SliceData, card: dict) -> M
     network.load_state_dict({name: tensor.half().to(tensor.dtype) for name, tensor in network.state_dict().items()})
     network.requires_grad_(False).eval()
     started = time.perf_counter()
+    print(f"filling round holes in {len(data.tuning)} tuning subjects, for the card (minutes)", flush=True)
     validation = validate(network, data)
     model = save_model(
         folder,

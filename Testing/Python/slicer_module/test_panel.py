@@ -65,6 +65,13 @@ def test_the_default_model_comes_first_under_a_name_that_needs_no_explanation(pa
     assert panel.ui.modelDescriptionLabel.text.startswith("GAN with kernels of 7 pixels, trained on 48 scans")
 
 
+def test_the_settings_of_the_study_are_those_of_the_preset(panel):
+    panel.parameters.seed = 7
+    panel.ui.studyButton.click()
+    assert panel.logic.settings(panel.parameters) == Settings.preset("study", seed=7, device=panel.parameters.device.value)
+    assert panel.ui.modelComboBox.itemData(panel.ui.modelComboBox.currentIndex) == "vae3"
+
+
 def test_a_models_own_folder_goes_before_the_shipped_ones(panel):
     panel.ui.modelFolderPathLineEdit.setCurrentPath("/nowhere")
     assert panel.logic.settings(panel.parameters).model == "/nowhere"

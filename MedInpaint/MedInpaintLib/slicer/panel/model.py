@@ -3,7 +3,8 @@
 from slicer.i18n import tr as _
 
 from ...errors import InputError
-from ...settings import Settings
+from ...settings import PRESETS, Settings
+from ..parameters import Blending
 
 
 class ModelSection:
@@ -23,6 +24,7 @@ class ModelSection:
             if model.name != Settings().model:
                 self.ui.modelComboBox.addItem(model.name, model.name)
         self.ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
+        self.ui.studyButton.connect("clicked()", self.onStudy)
         self.ui.modelFolderPathLineEdit.connect("currentPathChanged(QString)", self.onModelFolderChosen)
 
     def setParameters(self, parameters):
@@ -47,6 +49,12 @@ class ModelSection:
         """Use a shipped model."""
         if self._parameters:
             self._parameters.model = self.ui.modelComboBox.itemData(index)
+
+    def onStudy(self):
+        """Choose the settings of the study; all others stay."""
+        if self._parameters:
+            for name, value in PRESETS["study"].items():
+                setattr(self._parameters, name, Blending(value) if name == "blending" else value)
 
     def onModelFolderChosen(self, path):
         """Use the model of a folder."""
