@@ -167,6 +167,11 @@ def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> 
             f"The alignment with the model is poor ({alignment.quality:.2f}): check that this is a brain MRI, and "
             "look at the result before using it."
         )
+    if contrast == "T2":
+        warnings.append(
+            "The scan looks like T2, where bright fluid makes fills less exact, above all beside the ventricles: look at "
+            "the result before using it."
+        )
     if contrast == "other":
         warnings.append(
             "The scan's contrast looks like none of T1, T2 and FLAIR: check that this is a brain MRI, and look at the "

@@ -18,7 +18,7 @@ from .template import Template
 # contrasts 0.4 to 0.7.
 POOR_QUALITY, POOR_OTHER = 0.6, 0.35
 EMPTY = 0.02  # of the bright end: voxels with less are no tissue in a brain-extracted scan
-BORDER = 2  # voxels of 3 mm at the edge of the brain, whose contrast is not measured
+BORDER = 2  # voxels of 3 mm at the edge of the brain of a whole head, whose contrast is not measured
 NO_BRAIN = 0.2  # correlation ratio below which the scan cannot be a brain MRI
 ENOUGH = 100  # voxels of 3 mm to compare; with fewer, the contrast is taken to be that of the model
 
@@ -116,10 +116,10 @@ def _compare(
     if chosen.sum() < ENOUGH or scan[chosen].std() == 0:
         return 0.0, Contrast()
     pearson = float(np.corrcoef(average[chosen], scan[chosen])[0, 1])
-    # Beside the brain are bright skull and scalp, or zeros. Both would look like a contrast, in a CT, too.
-    chosen &= ndimage.binary_erosion(brain > 0, iterations=BORDER)
     if extracted:
         chosen &= scan > EMPTY
+    else:  # bright skull and scalp beside the brain would look like a contrast, in a CT, too
+        chosen &= ndimage.binary_erosion(brain > 0, iterations=BORDER)
     if chosen.sum() < ENOUGH:
         return pearson, Contrast()
     slopes = np.gradient(average, WORKING_SPACING)

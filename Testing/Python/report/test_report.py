@@ -228,6 +228,13 @@ def test_a_strange_contrast_gets_a_warning(case):
     assert warning.startswith("The scan's contrast looks like none of T1, T2 and FLAIR")
 
 
+def test_a_t2_weighted_scan_gets_a_warning(case):
+    report = report_on(case, generated=SimpleNamespace(**{**vars(GENERATED), "curve": 1.4 - LEVELS}))
+    assert report["contrast"]["name"] == "T2"
+    (warning,) = report["warnings"]
+    assert warning.startswith("The scan looks like T2")
+
+
 # --- the picture
 
 
