@@ -64,12 +64,12 @@ def run(args: Namespace) -> None:
         check_writable(args.output, (".json",))
     earlier = _read_earlier(args.against) if args.against else None
     models = find_models(args.models)
-    study = find_model(Settings.preset(STUDY).model) if args.reference_slices else None
     template = models[0].template()
     largest = template.image.GetSize()[2]
     holes = sorted({*args.holes, *([args.reference_slices] if args.reference_slices else [])})
     if args.reference_slices < 0 or not 1 <= holes[0] <= holes[-1] <= largest:
         raise InputError(f"A hole can touch 1 to {largest} slices: change --holes or --reference-slices.")
+    study = find_model(Settings.preset(STUDY).model) if args.reference_slices else None
     devices = _devices(args.device)
     subject = read_subject(resources_folder() / "SampleData" / SAMPLE, template)
     voxels = {count: cylinder(subject, template, count) for count in holes}
