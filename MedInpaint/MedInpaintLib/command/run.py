@@ -43,7 +43,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--iterations", metavar="N", type=int, help=f"maximum number of steps (default: {default.iterations})"
     )
     parser.add_argument(
-        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 2 for a GAN, else 1)"
+        "--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1)"
     )
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
     weighting.add_argument(

@@ -26,7 +26,7 @@ class GAN(LatentModel):
     """
 
     prior_weight = 0.1
-    restarts = 2
+    restarts = 1
     latent_bound = 2.5  # no ||u||^2 limits what the surroundings do not determine
     latent = LATENT
 
