@@ -68,7 +68,9 @@ def test_the_default_model_comes_first_under_a_name_that_needs_no_explanation(pa
 def test_the_settings_of_the_study_are_those_of_the_preset(panel):
     panel.parameters.seed = 7
     panel.ui.studyButton.click()
-    assert panel.logic.settings(panel.parameters) == Settings.preset("study", seed=7, device=panel.parameters.device.value)
+    assert panel.logic.settings(panel.parameters) == Settings.preset(
+        "study", seed=7, device=panel.parameters.device.value
+    )
     assert panel.ui.modelComboBox.itemData(panel.ui.modelComboBox.currentIndex) == "vae3"
 
 
@@ -582,4 +584,6 @@ def test_poor_quality_is_told_in_words_and_its_numbers_in_the_tooltip(engine):
     assert not any(digits in statusText(report) for digits in ("0.41", "2.25"))
     assert "Alignment 0.41" in statusToolTip(report)
     assert "Seam 2.25" in statusToolTip(report)
+    assert "Looks like FLAIR." in statusText({**report, "contrast": {"name": "FLAIR"}})
+    assert "Unknown contrast." in statusText({**report, "contrast": {"name": "other"}})
     assert "Border" not in statusText({**report, "seam": None})

@@ -16,6 +16,8 @@ def statusText(report: dict) -> str:
     text = _("{ml:.3g} ml in {count} lesion(s) filled in {seconds:.0f} s.").format(
         ml=lesion["volume_ml"], count=lesion["count"], seconds=report["seconds"]["total"]
     )
+    contrast = report["contrast"]["name"]
+    text += " " + (_("Unknown contrast.") if contrast == "other" else _("Looks like {name}.").format(name=contrast))
     poor = report["alignment"]["poor"]
     text += " " + (_("Alignment with the model: check it.") if poor else _("Alignment with the model: good."))
     if report["seam"] is not None:
