@@ -169,8 +169,8 @@ def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> 
         )
     if contrast == "T2":
         warnings.append(
-            "The scan looks like T2, where bright fluid makes fills less exact, above all beside the ventricles: look at "
-            "the result before using it."
+            "The scan looks like T2, where bright fluid makes fills less exact, above all beside the ventricles: look "
+            "at the result before using it."
         )
     if contrast == "other":
         warnings.append(

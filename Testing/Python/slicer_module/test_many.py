@@ -15,7 +15,8 @@ from slicer_scene import add_label_map, add_segmentation, add_volume, scans, vox
 REPORT = """
 report = {
     "lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "seam": 1.0, "warnings": [], "device": "cpu",
-    "alignment": {"quality": 0.9, "poor": False}, "contrast": {"name": "T1"}, "versions": {"medinpaint": "1"}, "model": {"name": "vae3"},
+    "alignment": {"quality": 0.9, "poor": False}, "contrast": {"name": "T1"},
+    "versions": {"medinpaint": "1"}, "model": {"name": "vae3"},
     "settings": order["settings"], "lesions": [],
 }
 open(REPORT, "w").write(json.dumps(report))
