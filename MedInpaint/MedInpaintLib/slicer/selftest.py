@@ -24,6 +24,7 @@ REPORT = {
     "lesion": {"volume_ml": 0.9, "count": 1},
     "lesions": [{"volume_ml": 0.9, "index": [60, 90, 80], "ring": 100, "fill": 98, "uncertainty": 4, "seam": 1.0}],
     "alignment": {"quality": 0.9, "poor": False},
+    "contrast": {"name": "T1"},
     "seam": 1.0,
     "device": "cpu",
     "seconds": {"total": 1.0},

@@ -38,6 +38,7 @@ def instant(monkeypatch):
         runs.append(settings)
         progress(0.5, "optimising", "half way")
         report = {"lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "warnings": ["Look at it."]}
+        report |= {"contrast": {"name": "T1", "levels": [0, 1], "curve": [0, 700]}}
         uncertainty = sitk.Cast(mask, sitk.sitkFloat32) * 12.5 if settings.residual else None
         return Result(scan, sitk.Cast(scan, sitk.sitkFloat32), uncertainty, report)
 

@@ -415,7 +415,7 @@ def test_the_child_loads_the_model_that_is_chosen(panel, monkeypatch):
     panel.enter()
     panel.parameters.modelFolder = "/mine"
     panel.enter()
-    assert loaded == ["vae3", "/mine"]
+    assert loaded == [Settings().model, "/mine"]
 
 
 # --- runs

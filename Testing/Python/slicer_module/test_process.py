@@ -723,6 +723,7 @@ CHANGES = [
     {"window": 31},
     {"weighting": False},
     {"prior": False},
+    {"slicewise": True},
     {"residual": False},
     {"blending": "3d"},
     {"blending": "2d"},

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import desktop
+import editor_effects
 import pytest
 import slicer
 from MedInpaintLib.resources import resources_folder
@@ -37,7 +38,8 @@ def test_the_documents_name_samples_that_are_registered(module):
     assert set(called) <= names
 
 
-def test_the_samples_are_registered_once_the_application_has_started(module):
+def test_the_samples_are_registered_once_the_application_has_started(module, monkeypatch):
+    editor_effects.install(monkeypatch)  # the effect is registered at the same time
     module.MedInpaint(desktop.module_named("parent"))
     assert slicer.modules.sampleDataSources == {}
     slicer.app.emit("startupCompleted()")

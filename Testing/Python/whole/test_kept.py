@@ -56,12 +56,12 @@ def test_a_second_run_gives_the_bits_of_a_first_one_and_neither_loads_nor_aligns
             got, wanted = (sitk.GetArrayViewFromImage(getattr(each, name)) for each in (result, fresh))
             np.testing.assert_array_equal(got, wanted)
         assert {**result.report, "seconds": None} == {**fresh.report, "seconds": None}
-    assert counted == ["vae3", "align"]
+    assert counted == ["linear", "align"]
 
 
 def test_another_mask_changes_the_hole_and_the_brain_round_it_but_not_the_alignment(scan, mask, counted):
     kept = Kept()
-    template, _ = kept.load(find_model("vae3"))
+    template, _ = kept.load(find_model("linear"))
     values = sitk.GetArrayFromImage(scan).astype(np.float32)
     hole = sitk.GetArrayFromImage(mask) > 0
     first = kept.align(scan, values, hole, template)
@@ -69,7 +69,7 @@ def test_another_mask_changes_the_hole_and_the_brain_round_it_but_not_the_alignm
     outside = values.copy()
     outside[other] = 0  # as in a scan whose lesion was removed with the skull
     again = kept.align(scan, outside, other, template)
-    assert counted == ["vae3", "align"]
+    assert counted == ["linear", "align"]
     assert again.transform is first.transform
     assert (again.quality, again.extracted) == (first.quality, True)
     fresh = align(scan, values, hole, template)
@@ -79,7 +79,7 @@ def test_another_mask_changes_the_hole_and_the_brain_round_it_but_not_the_alignm
 
 def test_another_scan_or_grid_or_a_lesion_that_was_seen_is_aligned_anew(scan, mask, counted, monkeypatch):
     kept = Kept()
-    template, _ = kept.load(find_model("vae3"))
+    template, _ = kept.load(find_model("linear"))
     hole = sitk.GetArrayFromImage(mask) > 0
     quick = Alignment(sitk.AffineTransform(3), hole, 0.9, True)  # a registration takes seconds
     monkeypatch.setattr(MedInpaintLib.kept, "align", lambda *given: counted.append("align") or quick)
@@ -113,8 +113,8 @@ def test_another_scan_or_grid_or_a_lesion_that_was_seen_is_aligned_anew(scan, ma
 def test_a_model_with_the_same_template_keeps_the_alignment(scan, mask, counted):
     kept = Kept()
     inpaint(scan, mask, QUICK, kept=kept)
-    inpaint(scan, mask, Settings(model="vae7", iterations=0, device="cpu"), kept=kept)
-    assert counted == ["vae3", "align", "vae7"]
+    inpaint(scan, mask, Settings(model="vae3", iterations=0, device="cpu"), kept=kept)
+    assert counted == ["linear", "align", "vae3"]
 
 
 def test_a_run_that_is_refused_leaves_what_was_kept(scan, mask, counted):
@@ -123,4 +123,4 @@ def test_a_run_that_is_refused_leaves_what_was_kept(scan, mask, counted):
     with pytest.raises(InputError):
         inpaint(scan, mask * 0, QUICK, kept=kept)
     inpaint(scan, mask, QUICK, kept=kept)
-    assert counted == ["vae3", "align"]
+    assert counted == ["linear", "align"]

@@ -24,6 +24,8 @@ def unsafe(tree):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names if alias.name.split(".")[0] in UNSAFE_MODULES)
+            case ast.ImportFrom(module="urllib.parse", level=0):
+                pass  # it opens nothing
             case ast.ImportFrom(module=str(module), level=0) if module.split(".")[0] in UNSAFE_MODULES:
                 yield module
             case ast.Call(func=function, args=arguments, keywords=keywords):
