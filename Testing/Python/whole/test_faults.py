@@ -486,7 +486,8 @@ def test_a_device_that_is_full_at_any_point_of_the_search_changes_only_the_batch
 @pytest.mark.parametrize("stage", ["read_image", "check_input", "draw_figure"])
 def test_a_lack_of_memory_outside_the_search_is_reported_in_one_sentence(folder, monkeypatch, capfd, stage):
     before = content(folder)
-    monkeypatch.setattr(outputs, "inpaint", lambda scan, *_: outputs.Result(scan, scan, None, {"warnings": []}))
+    report = {"warnings": [], "contrast": None}
+    monkeypatch.setattr(outputs, "inpaint", lambda scan, *_: outputs.Result(scan, scan, None, report))
     monkeypatch.setattr(outputs, stage, lambda *_: np.zeros(10**14))
     arguments = (str(folder / name) for name in ("scan.nii.gz", "mask.nii.gz", "result.nii.gz"))
     assert main(["run", *arguments, "--figure", str(folder / "f.png"), "--progress", "none"]) == 2
