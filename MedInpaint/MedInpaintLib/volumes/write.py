@@ -37,15 +37,10 @@ def check_writable(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES)
     check_path(path)
     if not path.name.lower().endswith(suffixes):
         raise InputError(f"'{path.name}' has no supported file extension: use {' or '.join(suffixes)}.")
-    try:
+    with _writable_folder_of(path):
         if path.is_dir():
             raise InputError(f"'{path.name}' is a folder: give the name of a file.")
-        if not path.parent.is_dir():
-            raise InputError(f"The folder '{path.parent}' for '{path.name}' does not exist: choose or create one.")
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise InputError(f"The folder '{path.parent}' cannot be written to: choose another.") from error
+    return path
 
 
 @contextmanager
@@ -75,15 +70,10 @@ def check_new_folder(path: str | Path) -> Path:
     """Return the path as a Path. Raise InputError unless it is free, or an empty folder, and a folder can be made."""
     path = Path(path)
     check_path(path)
-    try:
+    with _writable_folder_of(path):
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise InputError(f"'{path.name}' exists already: give the name of a new folder.")
-        if not path.parent.is_dir():
-            raise InputError(f"The folder '{path.parent}' for '{path.name}' does not exist: choose or create one.")
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise InputError(f"The folder '{path.parent}' cannot be written to: choose another.") from error
+    return path
 
 
 @contextmanager
@@ -108,6 +98,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"'{path.name}' could not be written: free disk space or choose another folder.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _writable_folder_of(path: Path) -> Iterator[None]:
+    """After the checks of the path in the block, check that a file can be written beside it. Raises InputError."""
+    try:
+        yield
+        if not path.parent.is_dir():
+            raise InputError(f"The folder '{path.parent}' for '{path.name}' does not exist: choose or create one.")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"The folder '{path.parent}' cannot be written to: choose another.") from error
 
 
 def _stem(path: Path) -> str:
