@@ -7,11 +7,10 @@ from itertools import pairwise
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .generator import CHANNELS, HEIGHT_FEATURES, LEAK, Generator, height_features
+from .generator import CHANNELS, HEIGHT_FEATURES, LATENT, LEAK, Generator, height_features
 from .latent_model import LatentModel
 from .linear import Brains
 
-LATENT = 100
 TYPICAL_MEAN, TYPICAL_DEVIATION = 0.4, 0.25  # of a slice's model intensities, roughly
 
 
@@ -33,7 +32,7 @@ class GAN(LatentModel):
     def __init__(self, brains: Brains, kernel: int):
         super().__init__()
         self.brains = brains
-        self.generator = Generator(brains.size, LATENT, kernel)
+        self.generator = Generator(brains.size, kernel)
         self.discriminator = Discriminator(kernel)
 
     def at_height(self, height: Tensor) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ CHANNELS = {  # by kernel, at 1/2, 1/4, 1/8 and 1/16 of the slice's side; a larg
     3: (24, 32, 64, 96),
     7: (12, 16, 32, 48),
 }
+LATENT = 100  # numbers in z
 HEIGHT_FEATURES = 16
 LEAK = 0.2  # slope of the rectifiers below 0
 
@@ -26,15 +27,14 @@ class Generator(nn.Module):
 
     Args:
         size: (h, w) of a slice, multiples of 16.
-        latent: numbers in z.
         kernel: side of the convolution kernels, 3 or 7.
     """
 
-    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+    def __init__(self, size: tuple[int, int], kernel: int):
         super().__init__()
         *finer, deepest = CHANNELS[kernel]
         self.first = nn.Unflatten(1, (deepest, size[0] // 16, size[1] // 16))
-        inputs = latent + HEIGHT_FEATURES
+        inputs = LATENT + HEIGHT_FEATURES
         self.project = nn.Linear(inputs, deepest * (size[0] // 16) * (size[1] // 16))
         widths = [deepest, *reversed(finer)]
         self.blocks = nn.ModuleList(Block(a + 1, b, kernel, inputs) for a, b in pairwise(widths))

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .generator import CHANNELS, HEIGHT_FEATURES, Block, Generator, height_features
+from .generator import CHANNELS, HEIGHT_FEATURES, LATENT, Block, Generator, height_features
 from .latent_model import LatentModel
 from .linear import Brains, combine
 
-LATENT = 100
 FEATURES = 32  # channels between the deepest convolutions and the latent
 
 
@@ -35,8 +34,8 @@ class VAE(LatentModel):
         super().__init__()
         self.brains = brains
         self.skip = nn.Linear(LATENT, brains.count, bias=False)
-        self.generator = Generator(brains.size, LATENT, kernel)
-        self.encoder = Encoder(brains.size, LATENT, kernel)
+        self.generator = Generator(brains.size, kernel)
+        self.encoder = Encoder(brains.size, kernel)
 
     def at_height(self, height: Tensor) -> tuple[Tensor, ...]:
         """The mean, the height's features and the differences."""
@@ -62,13 +61,13 @@ class VAE(LatentModel):
 class Encoder(nn.Module):
     """q(z | known part of a slice, mask, height): a Gaussian with diagonal covariance."""
 
-    def __init__(self, size: tuple[int, int], latent: int, kernel: int):
+    def __init__(self, size: tuple[int, int], kernel: int):
         super().__init__()
         widths = CHANNELS[kernel]
         deeper = (Block(inputs, outputs, kernel, HEIGHT_FEATURES, 2) for inputs, outputs in pairwise(widths))
         self.blocks = nn.ModuleList([Block(8, widths[0], kernel, HEIGHT_FEATURES), *deeper])
         self.squeeze = nn.Conv2d(widths[-1], FEATURES, 1)
-        self.out = nn.Linear(FEATURES * (size[0] // 16) * (size[1] // 16), 2 * latent)
+        self.out = nn.Linear(FEATURES * (size[0] // 16) * (size[1] // 16), 2 * LATENT)
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)
 
