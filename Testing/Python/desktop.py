@@ -7,6 +7,7 @@ originals. None of this shows what the desktop does: it shows that the module's 
 """
 
 import enum
+import os
 import sys
 import time
 import types
@@ -34,6 +35,32 @@ DONE = """
 os.chdir("..")
 print(json.dumps({"event": "done"}), flush=True)
 """  # with COPY, a child that gives back the scan
+FILL = (
+    COPY
+    + """
+report = {
+    "lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "seam": 1.0, "warnings": [], "device": "cpu",
+    "alignment": {"quality": 0.9, "poor": False}, "contrast": {"name": "T1"},
+    "versions": {"medinpaint": "1"}, "model": {"name": "vae3"},
+    "settings": order["settings"], "lesions": [],
+}
+open(REPORT, "w").write(json.dumps(report))
+"""
+    + DONE
+)  # a child that fills and reports
+AT_WORK = """
+print(json.dumps({"event": "progress", "fraction": 0.5, "stage": "aligning", "message": "brain"}), flush=True)
+time.sleep(60)
+"""
+
+
+def exists(pid):
+    """Whether there is a process with this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # --- PythonQt

@@ -7,29 +7,11 @@ import editor_effects
 import numpy as np
 import pytest
 import slicer
-from desktop import COPY, DONE, click, wait
+from desktop import AT_WORK, FILL, click, wait
 from MedInpaintLib.slicer.effect import SOURCE
 from MedInpaintLib.slicer.logic import forgetSharedLogic, sharedLogic
 from MedInpaintLib.slicer.scene import results, views
 from slicer_scene import add_segmentation, contents, voxels
-
-AT_WORK = """
-print(json.dumps({"event": "progress", "fraction": 0.5, "stage": "aligning", "message": "brain"}), flush=True)
-time.sleep(60)
-"""
-FILL = (
-    COPY
-    + """
-report = {
-    "lesion": {"volume_ml": 1.0, "count": 1}, "seconds": {"total": 2.0}, "seam": 1.0, "warnings": [], "device": "cpu",
-    "alignment": {"quality": 0.9, "poor": False}, "contrast": {"name": "T1"},
-    "versions": {"medinpaint": "1"}, "model": {"name": "vae3"},
-    "settings": order["settings"], "lesions": [],
-}
-open(REPORT, "w").write(json.dumps(report))
-"""
-    + DONE
-)
 
 
 @pytest.fixture

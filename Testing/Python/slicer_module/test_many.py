@@ -7,25 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from desktop import COPY, DONE, click, wait
+from desktop import AT_WORK, FILL, click, wait
 from MedInpaintLib.slicer.panel import many
 from MedInpaintLib.slicer.scene.pairs import pairs_of_folder, pairs_of_scene
 from slicer_scene import add_label_map, add_segmentation, add_volume, scans, voxels
-
-REPORT = """
-report = {
-    "lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "seam": 1.0, "warnings": [], "device": "cpu",
-    "alignment": {"quality": 0.9, "poor": False}, "contrast": {"name": "T1"},
-    "versions": {"medinpaint": "1"}, "model": {"name": "vae3"},
-    "settings": order["settings"], "lesions": [],
-}
-open(REPORT, "w").write(json.dumps(report))
-"""
-FILL = COPY + REPORT + DONE
-AT_WORK = """
-print(json.dumps({"event": "progress", "fraction": 0.5, "stage": "aligning", "message": "brain"}), flush=True)
-time.sleep(60)
-"""
 
 
 def states(panel):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from desktop import COPY, DONE, click, wait
+from desktop import COPY, DONE, click, exists, wait
 from MedInpaintLib import InputError, Settings
 from MedInpaintLib.models.registry import shipped_models
 from MedInpaintLib.settings import MAXIMUM_GROWTH
@@ -337,14 +337,6 @@ def child_of(panel):
     """The process id of the panel's child; None if there is none."""
     process = panel.logic._process._process
     return process and process.processId()
-
-
-def exists(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import qt
 import SimpleITK as sitk
-from desktop import COPY, DONE
+from desktop import COPY, DONE, exists
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.kept import Kept
 from MedInpaintLib.models.folder import models_folder
@@ -95,14 +95,6 @@ class Run:
         self.linger()
         assert len(self.ends) == 1
         return self.ends.pop()
-
-
-def exists(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def is_a_sentence(text):
