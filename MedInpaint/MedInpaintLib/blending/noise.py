@@ -97,11 +97,9 @@ def estimate_noise(
     differences = second_differences(image[box])[known]
     intensity = ndimage.uniform_filter(image[box].astype(np.float64), 3)[known]  # reduces the noise
     classes = np.array_split(np.argsort(intensity), TISSUES)
-    width = 0.0 if white_matter is None else _correlation_width(image[box], white_matter[box])
-    levels = np.array([robust_deviation(differences[each]) for each in classes])
-    return Noise(
-        np.array([np.median(intensity[each]) for each in classes]), levels / np.sqrt(kept_share(width, 1)), width
-    )
+    width, most = (0.0, np.inf) if white_matter is None else _correlation(image[box], white_matter[box])
+    levels = np.array([robust_deviation(differences[each]) for each in classes]) / np.sqrt(kept_share(width, 1))
+    return Noise(np.array([np.median(intensity[each]) for each in classes]), np.minimum(levels, most), width)
 
 
 def second_differences(image: NDArray[np.floating], step: int = 1) -> NDArray[np.float64]:
@@ -125,11 +123,11 @@ def robust_deviation(values: NDArray[np.floating]) -> float:
 
 def kept_share(width: float, step: int) -> float:
     """The share of the noise's variance that second differences over so many voxels keep, for a correlation width."""
-    near, far = (_correlation(width, k * step) for k in (1, 2))
+    near, far = (_lag_correlation(width, k * step) for k in (1, 2))
     return ((6 - 8 * near + 2 * far) / 6) ** 3
 
 
-def _correlation(width: float, lag: int) -> float:
+def _lag_correlation(width: float, lag: int) -> float:
     """The correlation of two voxels so many voxels apart along an axis, in white noise smoothed with a Gaussian."""
     kernel = _kernel(width)
     return float((kernel[lag:] * kernel[: len(kernel) - lag]).sum() / (kernel**2).sum())
@@ -142,18 +140,24 @@ def _kernel(width: float) -> NDArray[np.float64]:
     return np.nan_to_num(kernel, nan=1.0)  # width 0: the voxel itself
 
 
-def _correlation_width(image: NDArray[np.floating], tissue: NDArray[np.bool_]) -> float:
-    """The width of the noise's correlation in voxels; 0 if it is white or if it cannot be told from structure."""
+def _correlation(image: NDArray[np.floating], tissue: NDArray[np.bool_]) -> tuple[float, float]:
+    """The width of the noise's correlation in voxels, and the largest standard deviation that the noise can have.
+
+    The width is 0 if the noise is white or cannot be told from structure; the largest deviation is then infinite. It is
+    that of differences over two voxels in plain white matter, and it holds for all tissues: in grey matter, structure
+    would be taken for much correlated noise.
+    """
     variances = []
     for step in (1, 2, 3):
         inside = ndimage.minimum_filter(tissue.astype(np.uint8), 2 * step + 1, mode="constant") > 0
         if np.count_nonzero(inside) < ENOUGH:
-            return 0.0
+            return 0.0, np.inf
         variances.append(robust_deviation(second_differences(image, step)[inside]) ** 2)
     one, two, three = variances
+    most = float(np.sqrt(two))
     # The variance of noise is the same over 2 and 3 voxels; that of structure grows with the square of the distance.
     two -= max(three - two, 0) * 2**2 / (3**2 - 2**2)
     if two <= one or not one:
-        return 0.0
+        return 0.0, np.inf
     ratios = np.array([kept_share(width, 1) / kept_share(width, 2) for width in WIDTHS])  # falls with the width
-    return float(np.interp(-one / two, -ratios, WIDTHS))
+    return float(np.interp(-one / two, -ratios, WIDTHS)), most

@@ -19,7 +19,7 @@ from ..space.intensities import LEVELS
 from ..space.slices import Slices
 from .adam import Adam
 from .context import context_weights
-from .curve import as_model_sees, slope, through_curve
+from .curve import along_line, as_model_sees, slope, through_curve
 from .deformation import Deformation, roughness
 
 LEARNING_RATE = 0.1  # of z; the gain, the offset and the bend have a tenth of it
@@ -29,7 +29,6 @@ KNOT_RATE = 0.3  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 BEND_RATE = 0.01  # learning rate of the bend of the contrast curve
 BEND_WEIGHT = 30.0  # of the squared bend of the contrast curve in the loss
-STRAIGHT_WEIGHT = 1e4  # the same for T1-weighted scans, which a bend of 30 would cost up to 0.9 dB
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
@@ -77,7 +76,8 @@ def search(
     cannot match each ventricle and each gyrus. The displacement starts at zero, and its roughness is part of the prior.
 
     The contrast curve f is g f_0 + o + b, where f_0 is that of the slices, g and o are a gain and an offset, and b is a
-    small bend. So it serves scans of other contrasts than the model's.
+    small bend. So it serves scans of other contrasts than the model's. A straight f_0, that of T1-weighted scans, stays
+    straight: a bend would cost them up to 0.9 dB.
 
     With settings.slicewise the search is that of the paper alone: C and f are the identity, nothing deforms.
 
@@ -131,17 +131,18 @@ class _Descent:
         self.coupling = (torch.eye(n) if settings.slicewise else slice_coupling(slices.heights)).to(self.device)
         self.start_curve = self._tensor(LEVELS if settings.slicewise else slices.curve)
         self.straight = torch.equal(self.start_curve, self._tensor(LEVELS))
-        self.bend_weight = STRAIGHT_WEIGHT if self.straight else BEND_WEIGHT
+        self.through = along_line if self.straight else through_curve
         self.u = self._start(unknown).requires_grad_()
         self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
-        self.bend = torch.zeros(len(LEVELS), device=self.device, requires_grad=True)
+        self.bend = torch.zeros(len(LEVELS), device=self.device, requires_grad=not self.straight)
         *_, height, width = self.image.shape
         self.deformation = Deformation(slices.heights, (height, width), self.device)
         self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
         variables = [(self.u, LEARNING_RATE)]
         if not settings.slicewise:
             rate = 0.1 * LEARNING_RATE
-            variables += [(self.gain, rate), (self.offset, rate), (self.bend, BEND_RATE), (self.knots, KNOT_RATE)]
+            variables += [(self.gain, rate), (self.offset, rate), (self.knots, KNOT_RATE)]
+            variables += [] if self.straight else [(self.bend, BEND_RATE)]
         self.adam = Adam(variables, max(settings.iterations, 1))
 
     def step(self) -> Tensor:
@@ -155,7 +156,7 @@ class _Descent:
             loss.backward()
             total += loss.detach()
         # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
-        objective = KNOT_WEIGHT * roughness(self.knots) + self.bend_weight * (self.bend**2).sum()
+        objective = KNOT_WEIGHT * roughness(self.knots) + BEND_WEIGHT * (self.bend**2).sum()
         rough = objective.detach()
         for root, leaf in zip(roots, leaves, strict=True):
             assert leaf.grad is not None
@@ -178,7 +179,7 @@ class _Descent:
         tissue = torch.cat([tissue for _, tissue in found]).unflatten(0, (self.starts, n))[best]
         best_displacement = displacement[best * n : (best + 1) * n]
         generated = Generated(
-            through_curve(self._curve(), tissue)[:, 0].cpu().numpy(),
+            self.through(self._curve(), tissue)[:, 0].cpu().numpy(),
             tissue[:, 0].cpu().numpy(),
             losses[best].cpu().numpy(),
             self._curve().cpu().numpy(),
@@ -225,7 +226,7 @@ class _Descent:
         indices = self._slice_indices(part)
         decoded = self.network.decode(z[part], *(tensor[indices] for tensor in self.at_height))
         tissue = self.deformation.warp(decoded, displacement[part])
-        slices = through_curve(self._curve(), tissue)
+        slices = self.through(self._curve(), tissue)
         loss = (self.weight[indices] * (slices - self.image[indices]).abs()).flatten(1).sum(1)
         if self.prior_weight:
             prior = self.network.prior_loss(self.u.flatten(0, 1)[part], decoded, self.height[indices])

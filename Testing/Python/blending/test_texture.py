@@ -124,6 +124,15 @@ def test_white_noise_and_smooth_structure_have_no_width(hole, brain):
     assert estimate_noise(white, hole, brain, brain & ~hole).white_level == pytest.approx(3, rel=0.1)
 
 
+def test_fine_structure_of_grey_matter_is_not_taken_for_strong_correlated_noise(hole, brain):
+    image = 100 + correlated(3.0, 0.6)
+    grey = np.arange(SHAPE[2]) < SHAPE[2] // 2
+    image[..., grey] -= 40 + np.random.default_rng(1).normal(0, 6, SHAPE)[..., grey]
+    noise = estimate_noise(image, hole, brain, brain & ~hole & ~grey)
+    assert noise.width > 0.5
+    assert noise.levels.max() < 4
+
+
 def test_the_noise_that_is_added_is_correlated_like_the_scans(hole, brain):
     noise = Noise(np.zeros(1), np.array([3.0]), 0.7)
     flat = np.full(SHAPE, 100.0)

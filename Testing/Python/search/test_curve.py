@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from MedInpaintLib.search.curve import as_model_sees, slope, through_curve
+from MedInpaintLib.search.curve import along_line, as_model_sees, slope, through_curve
 from MedInpaintLib.space.intensities import LEVELS
 
 CURVE = torch.tensor(np.interp(LEVELS, (0, 0.2, 0.5, 0.8, 1.2), (0, 0.3, 1.1, 0.8, 0.7)), dtype=torch.float32)
@@ -13,6 +13,11 @@ SLICES = torch.rand(3, 1, 8, 9, generator=torch.Generator().manual_seed(0)) * 1.
 def test_the_curve_interpolates_between_its_values_and_is_constant_beyond_them():
     expected = np.interp(SLICES.numpy(), LEVELS, CURVE.numpy())
     np.testing.assert_allclose(through_curve(CURVE, SLICES), expected, atol=1e-5)
+
+
+def test_a_line_gives_what_a_curve_without_a_bend_gives():
+    line = 1.3 * LINE - 0.1
+    np.testing.assert_allclose(along_line(line, SLICES), through_curve(line, SLICES), atol=1e-5)
 
 
 def test_the_gradient_reaches_the_curve_and_the_slices():
