@@ -49,12 +49,14 @@ class Result:
         uncertainty: float32, the posterior standard deviation of the fill, in scan intensities; 0 outside the hole.
             None without settings.residual.
         report: measurements of the run, in plain JSON types; see `run_report`.
+        hole: bool (z, y, x), the hole.
     """
 
     image: sitk.Image
     generated: sitk.Image
     uncertainty: sitk.Image | None
     report: dict
+    hole: np.ndarray | None = None
 
 
 @explain_out_of_memory()
@@ -140,25 +142,15 @@ def inpaint_together(
     filled = [with_voxels(case.scan, new, case.hole) for case, (new, *_) in zip(cases, blended, strict=True)]
     clock.end("blending")
 
-    results = []
+    results: list[Result] = []
     for case, prediction, image, (new, generated, deviation) in zip(cases, predictions, filled, blended, strict=True):
-        report = run_report(
-            case,
-            prediction.search,
-            new,
-            deviation,
-            prediction.rim,
-            model,
-            settings,
-            used_device,
-            clock.seconds,
-            warnings,
-        )
+        about_run = model, settings, used_device, clock.seconds, warnings
+        report = run_report(case, prediction.search, new, deviation, prediction.rim, *about_run)
         if len(cases) > 1:
             number = len(results) + 1
             report["together"] = {"scan": number, "of": len(cases), "moved_mm": round(case.moved, 2)}
         uncertainty = None if deviation is None else like(case.scan, deviation)
-        results.append(Result(image, like(case.scan, generated), uncertainty, report))
+        results.append(Result(image, like(case.scan, generated), uncertainty, report, case.hole))
     progress(1.0, "done", "finished")
     return results
 
@@ -208,7 +200,9 @@ def predict_together(
 
     def generate_all(cases: Sequence[Case], begin: float, share: float) -> list[Prediction]:
         stacks = [case.slices for case in cases]
-        return generate(network, stacks, count, settings, lambda done, text: progress(begin + share * done, text), chunk)
+        return generate(
+            network, stacks, count, settings, lambda done, text: progress(begin + share * done, text), chunk
+        )
 
     first = generate_all(cases, 0.0, FIRST)
     if settings.slicewise:  # nothing but the search of the paper

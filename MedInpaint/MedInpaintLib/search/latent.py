@@ -205,8 +205,14 @@ class _Descent:
             def components(index: int, pixels: np.ndarray) -> np.ndarray:
                 return self._components(z[first + index], best_displacement, curve, index, pixels)
 
-            content = [through_curve(curve, tissue)[:, 0], tissue[:, 0], losses[best], curve]
-            return Generated(*(tensor.cpu().numpy() for tensor in content), iterations), components
+            generated = Generated(
+                through_curve(curve, tissue)[:, 0].cpu().numpy(),
+                tissue[:, 0].cpu().numpy(),
+                losses[best].cpu().numpy(),
+                curve.cpu().numpy(),
+                iterations,
+            )
+            return generated, components
 
         return [result(scan) for scan in self.scans]
 
@@ -247,9 +253,7 @@ class _Descent:
         return loss, tissue
 
     @torch.no_grad()
-    def _components(
-        self, z: Tensor, displacement: Tensor, curve: Tensor, index: int, pixels: np.ndarray
-    ) -> np.ndarray:
+    def _components(self, z: Tensor, displacement: Tensor, curve: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
         """See `Components`; z (latent,) is of this slice, the displacement of all slices, (n, h, w, 2)."""
         one = slice(index, index + 1)
         decoded = self.network.decode(z[None], *(tensor[one] for tensor in self.at_height))

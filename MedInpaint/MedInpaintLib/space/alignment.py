@@ -9,11 +9,11 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..errors import InputError
+from ..volumes.image import like, physical_points
 from .intensities import SLOPED, Contrast, measure_contrast
 from .registration import WORKING_SPACING, bright_end, register, register_rigidly, shrink_scan, shrink_to_spacing
 from .resampling import resample_mask, to_matrix
 from .template import Template
-from ..volumes.image import like, physical_points
 
 # Quality below which a user should look at the result. Well aligned T1-weighted scans reach 0.75 to 0.95, other
 # contrasts 0.4 to 0.7.
@@ -22,7 +22,7 @@ EMPTY = 0.02  # of the bright end: voxels with less are no tissue in a brain-ext
 BORDER = 2  # voxels of 3 mm at the edge of the brain of a whole head, whose contrast is not measured
 NO_BRAIN = 0.2  # correlation ratio below which the scan cannot be a brain MRI
 ENOUGH = 100  # voxels of 3 mm to compare; with fewer, the contrast is taken to be that of the model
-STILL = 0.2  # mm; two scans of a head that differ by less lie where their headers say
+STILL = 0.5  # mm; the registration of two scans is no better, so that smaller motion is taken to be none
 SAME_HEAD = 0.2  # correlation ratio below which two scans cannot show the same head
 
 
@@ -114,7 +114,7 @@ def find_motion(
         scan, scan_values: the same for the further scan.
         scan_hole: bool (z, y, x), voxels of the further scan that say nothing.
 
-    Returns the transform and by how far it moves the brain, mm, on average. Motion below 0.2 mm is taken to be none.
+    Returns the transform and by how far it moves the brain, mm, on average. Motion below 0.5 mm is taken to be none.
 
     Raises InputError if the scans cannot show the same head.
     """

@@ -105,7 +105,9 @@ def prepare_cases(
     The first scan is aligned with the template, and the others are registered to the first one. A scan without a mask
     has that of the first, moved as the scan is. The messages of InputError say which scan they are about.
     """
-    count = len(images)
+    count, first_mask = len(images), masks[0]
+    if first_mask is None:
+        raise InputError("The first scan has no mask: give the lesion that is to be filled.")
     cases: list[Case] = []
     for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
 
@@ -114,10 +116,10 @@ def prepare_cases(
 
         try:
             if n == 0:
-                cases.append(prepare_case(image, mask, template, label, grow, part, align))
+                cases.append(prepare_case(image, first_mask, template, label, grow, part, align))
             else:
                 part(0.0, "registering the scan to the first one")
-                cases.append(_further_case(cases[0], masks[0], image, mask, label, grow, part))
+                cases.append(_further_case(cases[0], first_mask, image, mask, label, grow, part))
         except InputError as error:
             if count == 1:
                 raise

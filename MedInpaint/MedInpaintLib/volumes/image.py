@@ -52,7 +52,9 @@ def physical_points(image: sitk.Image, voxels: np.ndarray) -> np.ndarray:
 def move(image: sitk.Image, motion: sitk.Transform) -> sitk.Image:
     """The same voxels at other places: a rigid transform moves the origin and turns the axes."""
     moved = sitk.Image(image)
-    turned = [np.subtract(motion.TransformPoint(axis), motion.TransformPoint((0.0,) * 3)) for axis in np.eye(3).tolist()]
+    turned = [
+        np.subtract(motion.TransformPoint(axis), motion.TransformPoint((0.0,) * 3)) for axis in np.eye(3).tolist()
+    ]
     moved.SetDirection((np.transpose(turned) @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
     moved.SetOrigin(motion.TransformPoint(image.GetOrigin()))
     return moved
