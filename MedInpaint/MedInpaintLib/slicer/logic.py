@@ -234,10 +234,8 @@ def _inpaintTogether(volumeNodes, maskNodes, segmentId, settings, progress, keep
         maskNodes = [maskNodes] + [None] * (len(volumeNodes) - 1)
     if not volumeNodes or len(maskNodes) != len(volumeNodes):
         raise InputError(_("Give one mask for each scan, or one for all."))
-    masks = [
-        None if mask is None else lesion_image(volume, mask, segmentId)
-        for volume, mask in zip(volumeNodes, maskNodes, strict=True)
-    ]
+    pairs = zip(volumeNodes, maskNodes, strict=True)
+    masks = [None if mask is None else lesion_image(volume, mask, segmentId) for volume, mask in pairs]
     found = inpaint_together([scan_image(volume) for volume in volumeNodes], masks, settings, progress)
     with nodes.undo_on_failure(slicer.mrmlScene):
         return [
