@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import Cancelled, InputError
-    from .pipeline import Result, inpaint
+    from .pipeline import Result, inpaint, inpaint_together
     from .settings import Settings
 
 __version__ = "0.1.0"
-__all__ = ["Cancelled", "InputError", "Result", "Settings", "__version__", "inpaint"]
+__all__ = ["Cancelled", "InputError", "Result", "Settings", "__version__", "inpaint", "inpaint_together"]
 
 _MODULES = {
     "Cancelled": "errors",
@@ -25,6 +25,7 @@ _MODULES = {
     "Result": "pipeline",
     "Settings": "settings",
     "inpaint": "pipeline",
+    "inpaint_together": "pipeline",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ import SimpleITK as sitk
 
 from .blending.blend import blend_into_scan, deviation_on_scan
 from .blending.rim import Rim, find_rim
-from .errors import explain_out_of_memory
+from .errors import InputError, explain_out_of_memory
 from .kept import Kept
 from .models.registry import find_model
 from .report.run import run_report
 from .search.fallback import with_fallback
 from .settings import Settings
-from .space.case import prepare_case
+from .space.case import cut_together, prepare_cases
 from .space.intensities import grey_is_brighter
 from .space.slices import to_scan
 from .volumes.image import like, with_voxels
@@ -49,12 +49,14 @@ class Result:
         uncertainty: float32, the posterior standard deviation of the fill, in scan intensities; 0 outside the hole.
             None without settings.residual.
         report: measurements of the run, in plain JSON types; see `run_report`.
+        hole: bool (z, y, x), the hole.
     """
 
     image: sitk.Image
     generated: sitk.Image
     uncertainty: sitk.Image | None
     report: dict
+    hole: np.ndarray | None = None
 
 
 @explain_out_of_memory()
@@ -77,9 +79,37 @@ def inpaint(
     Raises:
         InputError: the input cannot be used, or there is not enough memory; its message says why and what to do.
     """
+    return inpaint_together([image], [mask], settings, progress, kept)[0]
+
+
+@explain_out_of_memory()
+def inpaint_together(
+    images: Sequence[sitk.Image],
+    masks: Sequence[sitk.Image | None],
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+) -> list[Result]:
+    """Fill several scans of one head with one anatomy: several contrasts, or several times.
+
+    The first scan is aligned with the model; a T1-weighted scan is best. The others are registered to it rigidly, and
+    each is filled on its own grid with its own contrast.
+
+    Args:
+        images: the scans.
+        masks: the lesion in each scan, None for that of the first scan. The first scan needs one.
+        settings, progress, kept: as for `inpaint`.
+
+    Returns a result for each scan. With several scans, each report has `together`: scan, its number; of, how many; and
+    moved_mm, how far the brain lies from where the first scan and the headers say, on average.
+
+    Raises InputError as `inpaint`; the message says which scan it is about.
+    """
     from .search.device import choose_device
 
     settings = settings or Settings()
+    if len(images) > 1 and settings.slicewise:
+        raise InputError("Several scans need the contrast curve: leave out slicewise and the preset study.")
     progress = progress or (lambda fraction, stage, message: None)
     kept = kept or Kept()
     clock = _Clock()
@@ -89,9 +119,9 @@ def inpaint(
     template, network = kept.load(model)
     clock.end("reading")
 
-    case = prepare_case(  # checks the input, aligns the scan, and cuts it into the model's slices
-        image,
-        mask,
+    cases = prepare_cases(  # checks the input, aligns the scans, and cuts them into the model's slices
+        images,
+        masks,
         template,
         settings.label,
         settings.grow,
@@ -100,33 +130,29 @@ def inpaint(
     )
     clock.end("aligning")
 
-    prediction, used_device, warnings = with_fallback(
-        partial(_predict_on, network, case, settings),
+    predictions, used_device, warnings = with_fallback(
+        partial(_predict_on, network, cases, settings),
         device,
         lambda done, message: progress(0.25 + 0.6 * done, "optimising", message),
     )
     clock.end("optimising")
 
     progress(0.85, "blending", "blending the generated tissue into the scan")
-    filled, generated, deviation = blend(case, prediction, settings)
-    result = with_voxels(image, filled, case.hole)
+    blended = [blend(case, prediction, settings) for case, prediction in zip(cases, predictions, strict=True)]
+    filled = [with_voxels(case.scan, new, case.hole) for case, (new, *_) in zip(cases, blended, strict=True)]
     clock.end("blending")
 
-    report = run_report(
-        case,
-        prediction.search,
-        filled,
-        deviation,
-        prediction.rim,
-        model,
-        settings,
-        used_device,
-        clock.seconds,
-        warnings,
-    )
-    del case  # its arrays have the size of the scan: free them before the next ones are allocated
+    results: list[Result] = []
+    for case, prediction, image, (new, generated, deviation) in zip(cases, predictions, filled, blended, strict=True):
+        about_run = model, settings, used_device, clock.seconds, warnings
+        report = run_report(case, prediction.search, new, deviation, prediction.rim, *about_run)
+        if len(cases) > 1:
+            number = len(results) + 1
+            report["together"] = {"scan": number, "of": len(cases), "moved_mm": round(case.moved, 2)}
+        uncertainty = None if deviation is None else like(case.scan, deviation)
+        results.append(Result(image, like(case.scan, generated), uncertainty, report, case.hole))
     progress(1.0, "done", "finished")
-    return Result(result, like(image, generated), None if deviation is None else like(image, deviation), report)
+    return results
 
 
 @dataclass(frozen=True)
@@ -154,49 +180,79 @@ class Prediction:
 def predict(
     network: LatentModel, case: Case, settings: Settings, progress: Report, chunk: int | None = None
 ) -> Prediction:
-    """Predict the slices of a case. If its mask turns out to be tight, predict again without the rim beside the hole.
+    """Predict the slices of a case. Arguments as for `predict_together`."""
+    return predict_together(network, [case], settings, progress, chunk)[0]
+
+
+def predict_together(
+    network: LatentModel, cases: Sequence[Case], settings: Settings, progress: Report, chunk: int | None = None
+) -> list[Prediction]:
+    """Predict the slices of cases of one head. If a mask turns out to be tight, predict again without its rim.
 
     Args:
         network: the model, on its device.
-        case: the aligned scan and its hole.
+        cases: the aligned scans and their holes, with slices at the same heights.
         settings: those of the search, and residual.
         progress: called with the fraction done and a message; may raise Cancelled.
         chunk: number of slices to decode at once; None for the default.
     """
-    count = case.template.image.GetSize()[2]
-    first = generate(network, case.slices, count, settings, lambda done, text: progress(FIRST * done, text), chunk)
+    count = cases[0].template.image.GetSize()[2]
+
+    def generate_all(cases: Sequence[Case], begin: float, share: float) -> list[Prediction]:
+        stacks = [case.slices for case in cases]
+        return generate(
+            network, stacks, count, settings, lambda done, text: progress(begin + share * done, text), chunk
+        )
+
+    first = generate_all(cases, 0.0, FIRST)
     if settings.slicewise:  # nothing but the search of the paper
         return first
-    generated, tissue, valid = _search_on_scan(case, first)
-    rim = find_rim(case, generated, tissue, valid, grey_is_brighter(first.search.curve))
-    if not rim.tight:
-        return replace(first, rim=rim, on_scan=(generated, tissue, valid))
-    stack = case.without_rim(rim.width).slices
-    second = generate(
-        network, stack, count, settings, lambda done, text: progress(FIRST + (1 - FIRST) * done, text), chunk
-    )
-    return replace(second, rim=rim)
+    judged = []
+    for case, prediction in zip(cases, first, strict=True):
+        generated, tissue, valid = _search_on_scan(case, prediction)
+        rim = find_rim(case, generated, tissue, valid, grey_is_brighter(prediction.search.curve))
+        judged.append(replace(prediction, rim=rim, on_scan=(generated, tissue, valid)))
+    if not any(each.rim.tight for each in judged):
+        return judged
+    second = generate_all(cut_together(cases, [each.rim.width for each in judged]), FIRST, 1 - FIRST)
+    return [replace(new, rim=each.rim) for new, each in zip(second, judged, strict=True)]
 
 
 def _predict_on(
-    network: LatentModel, case: Case, settings: Settings, device: torch.device, chunk: int, progress: Report
-) -> Prediction:
-    return predict(network.to(device), case, settings, progress, chunk)
+    network: LatentModel,
+    cases: Sequence[Case],
+    settings: Settings,
+    device: torch.device,
+    chunk: int,
+    progress: Report,
+) -> list[Prediction]:
+    return predict_together(network.to(device), cases, settings, progress, chunk)
 
 
 def generate(
-    network: LatentModel, slices: Slices, count: int, settings: Settings, progress: Report, chunk: int | None = None
-) -> Prediction:
-    """Search the latents of the slices, decode them, and krige the residual. Arguments as for `search`."""
+    network: LatentModel,
+    stacks: Sequence[Slices],
+    count: int,
+    settings: Settings,
+    progress: Report,
+    chunk: int | None = None,
+) -> list[Prediction]:
+    """Search the latents of the slices, decode them, and krige each residual. Arguments as for `search_together`."""
     from .blending.residual import krige_residual
     from .search.device import algebra_device
-    from .search.latent import CHUNK, search
+    from .search.latent import CHUNK, search_together
 
-    generated, components = search(network, slices, count, settings, progress, chunk or CHUNK)
+    found = search_together(network, stacks, count, settings, progress, chunk or CHUNK)
     if not settings.residual:
-        return Prediction(generated.slices, None, generated, slices, UNKNOWN_RIM)
-    mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network))
-    return Prediction(mean, deviation, generated, slices, UNKNOWN_RIM)
+        return [
+            Prediction(generated.slices, None, generated, slices, UNKNOWN_RIM)
+            for slices, (generated, _) in zip(stacks, found, strict=True)
+        ]
+    predictions = []
+    for slices, (generated, components) in zip(stacks, found, strict=True):
+        mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network))
+        predictions.append(Prediction(mean, deviation, generated, slices, UNKNOWN_RIM))
+    return predictions
 
 
 def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

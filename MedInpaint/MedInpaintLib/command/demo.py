@@ -47,7 +47,7 @@ def demo(folder: Path, console: Console) -> None:
         outputs = Outputs(
             folder / f"{name}_filled.nii.gz", folder / f"{name}_report.json", folder / f"{name}_figure.png"
         )
-        result = run_files(scan, hole, outputs, Settings(grow=growth), console)
+        result = run_files(scan, hole, outputs, Settings(grow=growth), console)[0]
         seconds = result.report["seconds"]
         volume = f"{result.report['lesion']['volume_ml']:.1f} ml"
         rows.append((name, volume, *(f"{seconds[stage]:.1f}" for stage in STAGES)))

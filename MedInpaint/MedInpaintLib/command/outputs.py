@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, explain_out_of_memory
 from ..models.registry import find_model
-from ..pipeline import Result, inpaint
+from ..pipeline import Result, inpaint, inpaint_together
 from ..report.figure import check_matplotlib, draw_figure
 from ..settings import Settings
 from ..space.case import check_input
@@ -48,14 +48,23 @@ class Outputs:
     generated: Path | None = None
     uncertainty: Path | None = None
 
-    def check(self, inputs: Sequence[Path]) -> None:
-        """Raise InputError unless each file can be written and none has the path of an input or of another file."""
-        if self.in_series(inputs[0]):
+    def beside(self, image: Path, number: int) -> Outputs:
+        """The same for a further scan: the names of the other files end with its number."""
+        others = (self.report, self.figure, self.generated, self.uncertainty)
+        return Outputs(image, *(path and _numbered(path, number) for path in others))
+
+    def check(self, scan: Path, taken: set[str]) -> None:
+        """Raise InputError unless each file can be written and none has a path that is taken; then take their paths.
+
+        Args:
+            scan: the input.
+            taken: the real paths of all inputs, and of the outputs of other scans.
+        """
+        if self.in_series(scan):
             check_new_folder(self.image)
             check_pydicom()
         else:
             check_writable(self.image)
-        taken = {os.path.realpath(path) for path in inputs}
         for path, suffixes in (
             (self.image, None),
             (self.generated, IMAGE_SUFFIXES),
@@ -83,12 +92,19 @@ class Outputs:
             return read_slices([Path(file) for file in series_files(path, series)], scan)
         return nifti_file(path, scan) if self.image.name.lower().endswith(NIFTI_SUFFIXES) else None
 
-    def write(self, source: Source, scan: sitk.Image, hole: np.ndarray, result: Result, about: dict[str, str]) -> None:
-        """Write all files beside their targets, then rename them all, the filled scan last.
-
-        After SIGINT or SIGTERM, all targets are as before; during the renaming the signals are ignored.
+    def write(
+        self,
+        stack: ExitStack,
+        source: Source,
+        scan: sitk.Image,
+        hole: np.ndarray,
+        result: Result,
+        about: dict[str, str],
+    ) -> None:
+        """Write all files beside their targets. The stack renames them when it is closed, the filled scan last.
 
         Args:
+            stack: takes the files.
             source: see `source`.
             scan: the input.
             hole: bool (z, y, x), the filled voxels.
@@ -98,25 +114,45 @@ class Outputs:
         Raises:
             InputError: a file cannot be written, or its format cannot hold the image exactly.
         """
-        with ExitStack() as stack:
-            if isinstance(source, list):
-                folder = stack.enter_context(replacing_folder(self.image))
-                write_series(source, scan, result.image, folder, f"model {result.report['model']['name']}")
-            elif source:
-                write_filled_copy(source, stack.enter_context(replacing(self.image)), result.image, hole)
-            else:
-                write_exactly(result.image, stack.enter_context(replacing(self.image)), self.image.name)
-            for image, path in ((result.generated, self.generated), (result.uncertainty, self.uncertainty)):
-                if path and image:
-                    write_exactly(image, stack.enter_context(replacing(path)), path.name)
-            if self.report:
-                text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
-                stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
-            if self.figure:
-                path, contrast = stack.enter_context(replacing(self.figure)), result.report["contrast"]
-                draw_figure(path, scan, hole, result.generated, result.image, contrast)
-            with _ignored_signals():
-                stack.close()  # renames them
+        if isinstance(source, list):
+            folder = stack.enter_context(replacing_folder(self.image))
+            write_series(source, scan, result.image, folder, f"model {result.report['model']['name']}")
+        elif source:
+            write_filled_copy(source, stack.enter_context(replacing(self.image)), result.image, hole)
+        else:
+            write_exactly(result.image, stack.enter_context(replacing(self.image)), self.image.name)
+        for image, path in ((result.generated, self.generated), (result.uncertainty, self.uncertainty)):
+            if path and image:
+                write_exactly(image, stack.enter_context(replacing(path)), path.name)
+        if self.report:
+            text = json.dumps({**about, **result.report}, indent=2, allow_nan=False)
+            stack.enter_context(replacing(self.report)).write_text(text + "\n", encoding="utf-8")
+        if self.figure:
+            path, contrast = stack.enter_context(replacing(self.figure)), result.report["contrast"]
+            draw_figure(path, scan, hole, result.generated, result.image, contrast)
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further scan of the same head.
+
+    Attributes:
+        scan: its file, or its folder with a DICOM series.
+        output: the filled scan.
+        mask: the file of its own mask; None: that of the first scan.
+    """
+
+    scan: Path
+    output: Path
+    mask: Path | None = None
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """report.json -> report_2.json."""
+    suffix = next((each for each in IMAGE_SUFFIXES if path.name.lower().endswith(each)), path.suffix)
+    return path.with_name(
+        f"{path.name[: len(path.name) - len(suffix)]}_{number}{path.name[len(path.name) - len(suffix) :]}"
+    )
 
 
 @contextmanager
@@ -133,9 +169,17 @@ def _ignored_signals() -> Iterator[None]:
 
 @explain_out_of_memory()
 def run_files(
-    image: Path, mask: Path, outputs: Outputs, settings: Settings, console: Console, series: str | None = None
-) -> Result:
-    """Fill the lesion of the scan in a file or folder and write the result.
+    image: Path,
+    mask: Path,
+    outputs: Outputs,
+    settings: Settings,
+    console: Console,
+    series: str | None = None,
+    also: Sequence[Further] = (),
+) -> list[Result]:
+    """Fill the lesion of the scan in a file or folder, and of further scans of the same head, and write the results.
+
+    After SIGINT or SIGTERM, all outputs are as before; while they are renamed the signals are ignored.
 
     Args:
         image, mask: the files, or folders with DICOM series.
@@ -143,25 +187,50 @@ def run_files(
         settings: of the run.
         console: takes the progress and the warnings.
         series: the Series Instance UID of the scan if its folder holds several series.
+        also: the further scans; see `inpaint_together`.
 
     Raises:
         InputError: the input or the outputs cannot be used; then nothing is written.
     """
     if outputs.uncertainty and not settings.residual:
         raise InputError("Without the residual the uncertainty is unknown: drop --uncertainty or --no-residual.")
-    for path in (image, mask):
+    images, masks = [image, *(each.scan for each in also)], [mask, *(each.mask for each in also)]
+    inputs = [path for path in (*images, *masks) if path is not None]
+    for path in inputs:
         if not os.path.exists(path):
             raise InputError(f"'{path.name}' does not exist: check the path.")
-    outputs.check((image, mask))
-    scan, lesion = read_image(image, series), read_image(mask)
-    source = outputs.source(image, scan, series)
-    hole = check_input(scan, lesion, settings.label, settings.grow)[1]
+    all_outputs = [outputs, *(outputs.beside(each.output, n) for n, each in enumerate(also, start=2))]
+    taken = {os.path.realpath(path) for path in inputs}
+    for path, files in zip(images, all_outputs, strict=True):
+        files.check(path, taken)
+    scans = [read_image(path, series if n == 0 else None) for n, path in enumerate(images)]
+    lesion = read_image(mask)
+    lesions = [lesion, *(None if path is None else read_image(path) for path in masks[1:])]
+    sources = [
+        files.source(path, scan, series if n == 0 else None)
+        for n, (files, path, scan) in enumerate(zip(all_outputs, images, scans, strict=True))
+    ]
+    holes = [  # a further scan without a mask of its own has the first one's, which the registration moves
+        None if own is None else check_input(scan, own, settings.label, settings.grow)[1]
+        for scan, own in zip(scans, lesions, strict=True)
+    ]
     find_model(settings.model)
     from ..search.device import choose_device
 
     console.event("device", device=str(choose_device(settings.device)))
-    result = inpaint(scan, lesion, settings, console.progress)
-    outputs.write(source, scan, hole, result, {"image": image.name, "mask": mask.name})
-    for warning in result.report["warnings"]:
-        console.warning(warning)
-    return result
+    if also:
+        results = inpaint_together(scans, lesions, settings, console.progress)
+    else:
+        results = [inpaint(scans[0], lesion, settings, console.progress)]
+    with ExitStack() as stack:
+        for n, (files, source, scan, result) in enumerate(zip(all_outputs, sources, scans, results, strict=True)):
+            about = {"image": images[n].name, "mask": (masks[n] or mask).name}
+            hole = result.hole if (own := holes[n]) is None else own
+            assert hole is not None
+            files.write(stack, source, scan, hole, result, about)
+        with _ignored_signals():
+            stack.close()  # renames them
+    for n, result in enumerate(results, start=1):
+        for warning in result.report["warnings"]:
+            console.warning(f"Scan {n}: {warning}" if also else warning)
+    return results

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
+from ..errors import InputError
 from ..settings import BLENDINGS, DEVICES, PRESETS, Settings
 from .console import MODES, Console
 
@@ -21,6 +22,16 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="OUTPUT",
         type=Path,
         help="the filled scan: .nii, .nii.gz, .nrrd or .mha; of a DICOM folder also a new folder for a derived series",
+    )
+    parser.add_argument(
+        "--also",
+        metavar=("SCAN", "OUTPUT [MASK]"),
+        nargs="+",
+        type=Path,
+        action="append",
+        default=[],
+        help="fill a further scan of the same head with the same anatomy; its lesion is that of MASK, or its own. Can "
+        "be repeated; names of its other files end with its number, as in report_2.json",
     )
     parser.add_argument(
         "--series", metavar="UID", help="the series of the DICOM folder by its Series Instance UID, if it holds several"
@@ -100,17 +111,21 @@ def run_inpaint(args: argparse.Namespace, console: Console) -> None:
     options = {field.name: getattr(args, field.name) for field in fields(Settings)}
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings.preset(args.preset, **given) if args.preset else Settings(**given)
-    from .outputs import Outputs, run_files
+    from .outputs import Further, Outputs, run_files
 
+    if any(len(paths) not in (2, 3) for paths in args.also):
+        raise InputError("Each --also takes a scan, its output and perhaps its own mask: give two or three paths.")
+    also = [Further(*paths) for paths in args.also]
     outputs = Outputs(args.output, args.report, args.figure, args.generated, args.uncertainty)
-    result = run_files(args.image, args.mask, outputs, settings, console, args.series)
+    results = run_files(args.image, args.mask, outputs, settings, console, args.series, also)
     with suppress(BrokenPipeError):  # the result is written, whether or not anybody reads this
         console.event("done", output=str(args.output))
         if args.progress == "bar":
             console.close()
-            volume, count = (result.report["lesion"][key] for key in ("volume_ml", "count"))
-            seconds = result.report["seconds"]["total"]
-            print(f"{args.output.name}: {volume:.3g} ml in {count} lesions filled, {seconds:.0f} s")
+            for path, result in zip((args.output, *(each.output for each in also)), results, strict=True):
+                volume, count = (result.report["lesion"][key] for key in ("volume_ml", "count"))
+                seconds = result.report["seconds"]["total"]
+                print(f"{path.name}: {volume:.3g} ml in {count} lesions filled, {seconds:.0f} s")
 
 
 def run_demo(args: argparse.Namespace, console: Console) -> None:

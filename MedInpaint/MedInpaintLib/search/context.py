@@ -1,4 +1,4 @@
-"""The weights of the known pixels in the context loss.
+"""The context loss of a scan: the weights of its known pixels, and the variables of its contrast curve.
 
 Source: Yeh et al., "Semantic Image Inpainting with Deep Generative Models", CVPR 2017, eq. 5.
 """
@@ -6,7 +6,55 @@ Source: Yeh et al., "Semantic Image Inpainting with Deep Generative Models", CVP
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.ndimage import uniform_filter
+from torch import Tensor
+
+from ..space.intensities import LEVELS
+from ..space.slices import Slices
+from .curve import along_line, through_curve
+
+BEND_WEIGHT = 30.0  # of the squared bend of the contrast curve in the loss
+
+
+class ScanLoss:
+    """The context loss of one scan: its slices, their weights, and the variables of its contrast curve.
+
+    Attributes:
+        image, unknown, weight: float32 (n, 1, h, w).
+        start_curve: (k,), the contrast curve where the search starts.
+        straight: whether this is the straight line.
+        gain, offset, bend: the variables; scalars, and (k,). A straight line has no bend.
+    """
+
+    def __init__(self, slices: Slices, weights: np.ndarray, curve: np.ndarray, device: torch.device):
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(array, dtype=torch.float32).to(device)
+
+        self.image, self.unknown, self.weight = (
+            tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
+        )
+        self.start_curve = tensor(curve)
+        self.straight = torch.equal(self.start_curve, tensor(LEVELS))
+        self.gain, self.offset = (torch.full((), x, device=device, requires_grad=True) for x in (1.0, 0.0))
+        self.bend = torch.zeros(len(LEVELS), device=device, requires_grad=not self.straight)
+
+    def curve(self) -> Tensor:
+        """The contrast curve's values (k,) at LEVELS."""
+        return self.gain * self.start_curve + self.offset + self.bend
+
+    def penalty(self) -> Tensor:
+        """The prior of the bend."""
+        return BEND_WEIGHT * (self.bend**2).sum()
+
+    def through_curve(self, tissue: Tensor) -> Tensor:
+        """The contrast curve of the model's tissue, of any shape."""
+        return (along_line if self.straight else through_curve)(self.curve(), tissue)
+
+    def __call__(self, tissue: Tensor, indices: slice) -> Tensor:
+        """The loss (m,) of slices with these indices, for the model's tissue (m, 1, h, w)."""
+        slices = self.through_curve(tissue)
+        return (self.weight[indices] * (slices - self.image[indices]).abs()).flatten(1).sum(1)
 
 
 def context_weights(
@@ -25,7 +73,7 @@ def context_weights(
 
     Args:
         hole: (n, h, w) bool, the pixels to fill.
-        known: (n, h, w) bool, the pixels to compare with, none of them in the hole.
+        known: (n, h, w) bool, the pixels to compare with. They may lie in the hole if other scans have it.
         heights: (n,) int, ascending: the slices' indices along the model grid.
         window: side of the window in pixels, odd; a slice is one pixel thick.
         weighting: use the weights; otherwise each known pixel has the weight 1.

@@ -6,7 +6,7 @@ Source: Yeh et al., "Semantic Image Inpainting with Deep Generative Models", CVP
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from ..settings import Settings
 from ..space.intensities import LEVELS
 from ..space.slices import Slices
 from .adam import Adam
-from .context import context_weights
-from .curve import along_line, as_model_sees, slope, through_curve
+from .context import ScanLoss, context_weights
+from .curve import as_model_sees, slope
 from .deformation import Deformation, roughness
 
 LEARNING_RATE = 0.1  # of z; the gain, the offset and the bend have a tenth of it
@@ -28,7 +28,6 @@ CHECK_EVERY = 10  # steps between two checks of the loss
 KNOT_RATE = 0.3  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 BEND_RATE = 0.01  # learning rate of the bend of the contrast curve
-BEND_WEIGHT = 30.0  # of the squared bend of the contrast curve in the loss
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
@@ -91,7 +90,28 @@ def search(
 
     Returns the result, and the components of the model's brains, deformed like the result.
     """
-    descent = _Descent(network, slices, count, settings, chunk)
+    return search_together(network, [slices], count, settings, progress, chunk)[0]
+
+
+def search_together(
+    network: LatentModel,
+    stacks: Sequence[Slices],
+    count: int,
+    settings: Settings,
+    progress: Callable[[float, str], None],
+    chunk: int = CHUNK,
+) -> list[tuple[Generated, Components]]:
+    """As `search`, for several scans of one anatomy: one latent of each slice and one deformation, a curve for each.
+
+    The loss is the sum of the scans' context losses and of one prior. A pixel that one scan knows in the hole of
+    another one counts like the pixels beside the hole.
+
+    Args:
+        stacks: the slices of each scan, all at the same heights. The search starts from the first.
+
+    Returns a result and its components for each scan.
+    """
+    descent = _Descent(network, stacks, count, settings, chunk)
     earlier, step = 0.0, 0
     for step in range(1, settings.iterations + 1):
         loss = descent.step()
@@ -113,7 +133,9 @@ def slice_coupling(heights: np.ndarray) -> Tensor:
 class _Descent:
     """The variables of the search, for m starts of n slices each, and Adam's steps on them."""
 
-    def __init__(self, network: LatentModel, slices: Slices, count: int, settings: Settings, chunk: int = CHUNK):
+    def __init__(
+        self, network: LatentModel, stacks: Sequence[Slices], count: int, settings: Settings, chunk: int = CHUNK
+    ):
         self.chunk = chunk
         self.network, self.device = network, network.brains.mean.device
         self.random = torch.Generator().manual_seed(settings.seed)
@@ -121,28 +143,27 @@ class _Descent:
         self.prior_weight = network.prior_weight if settings.prior_weight is None else settings.prior_weight
         self.prior_weight *= settings.prior
 
-        weights = context_weights(slices.hole, slices.context, slices.heights, settings.window, settings.weighting)
-        self.image, unknown, self.weight = (
-            self._tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
-        )
-        self.height = self._tensor(slices.heights / (count - 1))
+        heights = stacks[0].heights
+        hole = np.any([slices.hole for slices in stacks], axis=0)
+        self.scans = []
+        for slices in stacks:
+            weights = context_weights(hole, slices.context, heights, settings.window, settings.weighting)
+            curve = LEVELS if settings.slicewise else slices.curve
+            self.scans.append(ScanLoss(slices, weights, curve, self.device))
+        self.height = torch.as_tensor(heights / (count - 1), dtype=torch.float32).to(self.device)
         self.at_height = network.at_height(self.height)
-        n = len(slices.heights)
-        self.coupling = (torch.eye(n) if settings.slicewise else slice_coupling(slices.heights)).to(self.device)
-        self.start_curve = self._tensor(LEVELS if settings.slicewise else slices.curve)
-        self.straight = torch.equal(self.start_curve, self._tensor(LEVELS))
-        self.through = along_line if self.straight else through_curve
-        self.u = self._start(unknown).requires_grad_()
-        self.gain, self.offset = (torch.full((), x, device=self.device, requires_grad=True) for x in (1.0, 0.0))
-        self.bend = torch.zeros(len(LEVELS), device=self.device, requires_grad=not self.straight)
-        *_, height, width = self.image.shape
-        self.deformation = Deformation(slices.heights, (height, width), self.device)
+        coupling = torch.eye(len(heights)) if settings.slicewise else slice_coupling(heights)
+        self.coupling = coupling.to(self.device)
+        self.u = self._start(self.scans[0]).requires_grad_()
+        self.deformation = Deformation(heights, stacks[0].image.shape[1:], self.device)
         self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
         variables = [(self.u, LEARNING_RATE)]
         if not settings.slicewise:
             rate = 0.1 * LEARNING_RATE
-            variables += [(self.gain, rate), (self.offset, rate), (self.knots, KNOT_RATE)]
-            variables += [] if self.straight else [(self.bend, BEND_RATE)]
+            for scan in self.scans:
+                variables += [(scan.gain, rate), (scan.offset, rate)]
+                variables += [] if scan.straight else [(scan.bend, BEND_RATE)]
+            variables.append((self.knots, KNOT_RATE))
         self.adam = Adam(variables, max(settings.iterations, 1))
 
     def step(self) -> Tensor:
@@ -156,7 +177,7 @@ class _Descent:
             loss.backward()
             total += loss.detach()
         # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
-        objective = KNOT_WEIGHT * roughness(self.knots) + BEND_WEIGHT * (self.bend**2).sum()
+        objective = KNOT_WEIGHT * roughness(self.knots) + sum(scan.penalty() for scan in self.scans)
         rough = objective.detach()
         for root, leaf in zip(roots, leaves, strict=True):
             assert leaf.grad is not None
@@ -168,8 +189,8 @@ class _Descent:
         return total + rough
 
     @torch.no_grad()
-    def best(self, iterations: int) -> tuple[Generated, Components]:
-        """The result of the start with the lowest loss, after this number of steps."""
+    def best(self, iterations: int) -> list[tuple[Generated, Components]]:
+        """The results of the scans for the start with the lowest loss, after this number of steps."""
         n = len(self.height)
         parts = self._chunks(0, self.starts * n)
         z, displacement = self._latents()
@@ -178,28 +199,33 @@ class _Descent:
         best = int(losses.sum(1).argmin())
         tissue = torch.cat([tissue for _, tissue in found]).unflatten(0, (self.starts, n))[best]
         best_displacement = displacement[best * n : (best + 1) * n]
-        generated = Generated(
-            self.through(self._curve(), tissue)[:, 0].cpu().numpy(),
-            tissue[:, 0].cpu().numpy(),
-            losses[best].cpu().numpy(),
-            self._curve().cpu().numpy(),
-            iterations,
-        )
         first = best * n
 
-        def components(index: int, pixels: np.ndarray) -> np.ndarray:
-            return self._components(z[first + index], best_displacement, index, pixels)
+        def result(scan: ScanLoss) -> tuple[Generated, Components]:
+            curve = scan.curve()
 
-        return generated, components
+            def components(index: int, pixels: np.ndarray) -> np.ndarray:
+                return self._components(z[first + index], best_displacement, curve, index, pixels)
+
+            generated = Generated(
+                scan.through_curve(tissue)[:, 0].cpu().numpy(),
+                tissue[:, 0].cpu().numpy(),
+                losses[best].cpu().numpy(),
+                curve.cpu().numpy(),
+                iterations,
+            )
+            return generated, components
+
+        return [result(scan) for scan in self.scans]
 
     @torch.no_grad()
-    def _start(self, unknown: Tensor) -> Tensor:
-        """The u (m, n, latent) where the network starts."""
+    def _start(self, scan: ScanLoss) -> Tensor:
+        """The u (m, n, latent) where the network starts for a scan."""
         shape = self.starts, len(self.height), self.network.latent
         noise = torch.randn(shape, generator=self.random).to(self.device)
-        image = self.image
-        if not self.straight:
-            image = as_model_sees(self.start_curve, image, self.network.brains.mean_at(self.height)) * (1 - unknown)
+        image, unknown = scan.image, scan.unknown
+        if not scan.straight:
+            image = as_model_sees(scan.start_curve, image, self.network.brains.mean_at(self.height)) * (1 - unknown)
         parts = [
             self.network.start(*part)
             for part in zip(
@@ -217,31 +243,26 @@ class _Descent:
         """z (m * n, latent), and the displacements in pixels (m * n, h, w, 2)."""
         return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
 
-    def _curve(self) -> Tensor:
-        """The contrast curve's values (k,) at LEVELS."""
-        return self.gain * self.start_curve + self.offset + self.bend
-
     def _loss(self, z: Tensor, displacement: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """The loss (chunk,) of each slice of one chunk, and G(z), deformed, (chunk, 1, h, w)."""
         indices = self._slice_indices(part)
         decoded = self.network.decode(z[part], *(tensor[indices] for tensor in self.at_height))
         tissue = self.deformation.warp(decoded, displacement[part])
-        slices = self.through(self._curve(), tissue)
-        loss = (self.weight[indices] * (slices - self.image[indices]).abs()).flatten(1).sum(1)
+        loss = torch.stack([scan(tissue, indices) for scan in self.scans]).sum(0)
         if self.prior_weight:
             prior = self.network.prior_loss(self.u.flatten(0, 1)[part], decoded, self.height[indices])
             loss = loss + self.prior_weight * prior
         return loss, tissue
 
     @torch.no_grad()
-    def _components(self, z: Tensor, displacement: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
+    def _components(self, z: Tensor, displacement: Tensor, curve: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
         """See `Components`; z (latent,) is of this slice, the displacement of all slices, (n, h, w, 2)."""
         one = slice(index, index + 1)
         decoded = self.network.decode(z[None], *(tensor[one] for tensor in self.at_height))
         both = torch.cat([decoded, self.network.brains.components(self.height[one])], dim=1)
         mask = torch.as_tensor(pixels, device=self.device)
         warped = self.deformation.warp_pixels(both, displacement[one], mask)[0]
-        return (slope(self._curve(), warped[0]) * warped[1:]).T.cpu().numpy()
+        return (slope(curve, warped[0]) * warped[1:]).T.cpu().numpy()
 
     def _chunks(self, begin: int, end: int) -> list[slice]:
         """Chunks of the slices of whole starts, from begin to end; a chunk never contains slices of two starts."""
@@ -253,6 +274,3 @@ class _Descent:
         """The indices of a chunk's slices among the n slices of its start."""
         first = part.start % len(self.height)
         return slice(first, first + part.stop - part.start)
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, dtype=torch.float32).to(self.device)

@@ -82,10 +82,14 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
     ):
         """Fill the lesion of a scan and return the volume node with the result; the caller waits for it.
 
+        With a list of scans of one head, all are filled with one anatomy, and a list of nodes is returned.
+
         Args:
-            volumeNode: the scan, a T1-weighted brain MRI. It is not changed.
-            maskNode: the segmentation or label map node that marks the lesion.
-            outputVolumeNode: the node that takes the result; None: a new node beside the scan.
+            volumeNode: the scan, a T1-weighted brain MRI; or a list of scans, of which the first leads. They are not
+                changed.
+            maskNode: the segmentation or label map node that marks the lesion; or a list with one for each scan, and
+                None for that of the first.
+            outputVolumeNode: the node that takes the result; None: a new node beside the scan. None with a list.
             segmentId: the segment that is the lesion; None: all segments.
             settings: None: the defaults.
             progress: called with the done fraction, the stage and a message. It may raise MedInpaintLib.Cancelled,
@@ -101,6 +105,11 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
         if problem := self.torchProblem():
             raise InputError(problem)
+        if isinstance(volumeNode, (list, tuple)):
+            if outputVolumeNode is not None:
+                raise InputError(_("Several scans have several results: leave out the output volume."))
+            keep = keepGenerated, keepUncertainty
+            return _inpaintTogether(volumeNode, maskNode, segmentId, settings or Settings(), progress, *keep)
         image, mask = _images(volumeNode, maskNode, segmentId)
         result = inpaint(image, mask, settings or Settings(), progress)
         return _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
@@ -214,6 +223,25 @@ def forgetSharedLogic() -> None:
     """End the child process of the shared logic; whoever asks next gets a new logic, of the code as it is then."""
     sharedLogic().close()
     setattr(slicer.modules, SHARED, None)
+
+
+def _inpaintTogether(volumeNodes, maskNodes, segmentId, settings, progress, keepGenerated, keepUncertainty):
+    """Fill several scans of one head, and return the nodes of the results. After a failure there is none of them."""
+    from .. import inpaint_together
+    from .scene.images import lesion_image, scan_image
+
+    if not isinstance(maskNodes, (list, tuple)):
+        maskNodes = [maskNodes] + [None] * (len(volumeNodes) - 1)
+    if not volumeNodes or len(maskNodes) != len(volumeNodes):
+        raise InputError(_("Give one mask for each scan, or one for all."))
+    pairs = zip(volumeNodes, maskNodes, strict=True)
+    masks = [None if mask is None else lesion_image(volume, mask, segmentId) for volume, mask in pairs]
+    found = inpaint_together([scan_image(volume) for volume in volumeNodes], masks, settings, progress)
+    with nodes.undo_on_failure(slicer.mrmlScene):
+        return [
+            _addNodes(volume, None, result, keepGenerated, keepUncertainty)
+            for volume, result in zip(volumeNodes, found, strict=True)
+        ]
 
 
 def _images(volumeNode, maskNode, segmentId: str | None):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..volumes.image import check_scan, scan_values, spacing_zyx
+from ..volumes.image import check_scan, move, scan_values, spacing_zyx
 from ..volumes.mask import enlarge, hole_on_grid, next_voxels
-from .alignment import Alignment, align
+from .alignment import Alignment, align, align_like, find_motion
 from .intensities import intensity_floor
 from .slices import Slices, cut_slices
 from .template import Template
@@ -28,6 +29,7 @@ class Case:
         template: of the model.
         alignment: scan <-> template.
         slices: the model-space slices that the hole touches, and their neighbours.
+        moved: mm, how far the brain lies from where the first scan and the headers say, on average.
     """
 
     scan: sitk.Image
@@ -36,6 +38,7 @@ class Case:
     template: Template
     alignment: Alignment
     slices: Slices
+    moved: float = 0.0
 
     def crop(self, box: tuple[slice, ...]) -> Case:
         """The case cut to a box (z, y, x) of the scan's voxels. The slices stay as they are."""
@@ -43,12 +46,17 @@ class Case:
         scan, values, hole = self.scan[box[::-1]], self.values[box], self.hole[box]
         return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
 
-    def without_rim(self, width: float) -> Case:
-        """The same case, but its slices do not know the brain this close (mm) to the hole, nor the next voxel."""
-        wide = enlarge(self.hole, self.alignment.brain, spacing_zyx(self.scan), width)
-        wide |= next_voxels(self.hole) & self.alignment.brain
+    def without_rim(self, width: float, heights: np.ndarray | None = None) -> Case:
+        """The same case, but its slices do not know the brain this close (mm) to the hole, nor the next voxel.
+
+        With a width of 0 they know all but the hole. `heights` are those of `cut_slices`.
+        """
+        wide = self.hole
+        if width:
+            wide = enlarge(self.hole, self.alignment.brain, spacing_zyx(self.scan), width)
+            wide |= next_voxels(self.hole) & self.alignment.brain
         floor = self.slices.floor
-        slices = cut_slices(self.scan, _signal(self.values, floor), wide, self.alignment, self.template)
+        slices = cut_slices(self.scan, _signal(self.values, floor), wide, self.alignment, self.template, heights)
         return replace(self, slices=replace(slices, floor=floor))
 
 
@@ -81,6 +89,75 @@ def prepare_case(
     progress(0.6, "cutting the scan into the model's slices")
     slices = replace(cut_slices(image, signal, hole, alignment, template), floor=floor)
     return Case(image, values, hole, template, alignment, slices)
+
+
+def prepare_cases(
+    images: Sequence[sitk.Image],
+    masks: Sequence[sitk.Image | None],
+    template: Template,
+    label: int | None = None,
+    grow: float = 0.0,
+    progress: Callable[[float, str], None] = lambda done, message: None,
+    align: Callable[[sitk.Image, np.ndarray, np.ndarray, Template], Alignment] = align,
+) -> list[Case]:
+    """As `prepare_case`, for several scans of one head; all have the same slices.
+
+    The first scan is aligned with the template, and the others are registered to the first one. A scan without a mask
+    has that of the first, moved as the scan is. The messages of InputError say which scan they are about.
+    """
+    count, first_mask = len(images), masks[0]
+    if first_mask is None:
+        raise InputError("The first scan has no mask: give the lesion that is to be filled.")
+    cases: list[Case] = []
+    for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
+
+        def part(done: float, message: str, n: int = n) -> None:
+            progress((n + done) / count, message if count == 1 else f"scan {n + 1} of {count}: {message}")
+
+        try:
+            if n == 0:
+                cases.append(prepare_case(image, first_mask, template, label, grow, part, align))
+            else:
+                part(0.0, "registering the scan to the first one")
+                cases.append(_further_case(cases[0], first_mask, image, mask, label, grow, part))
+        except InputError as error:
+            if count == 1:
+                raise
+            raise InputError(f"Scan {n + 1}: {error}") from error
+    return cut_together(cases, [0.0] * count)
+
+
+def cut_together(cases: Sequence[Case], widths: Sequence[float]) -> list[Case]:
+    """The cases without rims this wide (mm; 0: without any change), with the slices that any of them needs."""
+    cut = [case.without_rim(width) if width else case for case, width in zip(cases, widths, strict=True)]
+    heights = np.unique(np.concatenate([case.slices.heights for case in cut]))
+    return [
+        case if np.array_equal(case.slices.heights, heights) else case.without_rim(width, heights)
+        for case, width in zip(cut, widths, strict=True)
+    ]
+
+
+def _further_case(
+    first: Case,
+    first_mask: sitk.Image,
+    image: sitk.Image,
+    mask: sitk.Image | None,
+    label: int | None,
+    grow: float,
+    progress: Callable[[float, str], None],
+) -> Case:
+    check_scan(image)
+    if mask is None:
+        own = ~np.isfinite(sitk.GetArrayFromImage(image).astype(np.float32))
+    else:
+        own = hole_on_grid(mask, image, label)
+    there = first.scan, first.values, first.hole, first.alignment.brain
+    motion, moved = find_motion(*there, image, scan_values(image, own), own)
+    if mask is None:
+        mask = move(first_mask, motion)
+    alike = partial(align_like, first.alignment, motion)
+    case = prepare_case(image, mask, first.template, label, grow, progress, alike)
+    return replace(case, moved=moved)
 
 
 def check_input(image: sitk.Image, mask: sitk.Image, label: int | None, grow: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Registration of the template to a scan, on shrunk images and without the hole."""
+"""Registration of the template to a scan, and of two scans of a head, on shrunk images and without the hole."""
 
 from __future__ import annotations
 
@@ -58,6 +58,43 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
     transform.SetMatrix(similarity.GetMatrix())
     transform.SetTranslation(similarity.GetTranslation())
     return optimise(transform, [(2, 1.0), (1, 0.0)])
+
+
+def register_rigidly(
+    fixed: sitk.Image, region: np.ndarray, moving: sitk.Image, known: sitk.Image
+) -> sitk.Euler3DTransform:
+    """The rigid transform from the points of a scan to those of another scan of the same head, of any contrast.
+
+    The search starts from the headers, and from several poses with the same centre, whichever agrees best. Raises ITK's
+    RuntimeError if there is too little to compare.
+
+    Args:
+        fixed, moving: from `shrink_scan`.
+        region: bool (z, y, x), the known brain on the grid of `fixed`.
+        known: of `moving`, from `shrink_scan`.
+    """
+    mask = like(fixed, region.astype(np.uint8))
+    average = sitk.GetArrayViewFromImage(fixed)
+    smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
+    hole = 1 - known
+
+    def cost(pose: sitk.Transform) -> float:
+        scan = sitk.GetArrayFromImage(sitk.Resample(smooth, fixed, pose, sitk.sitkLinear, 0.0))
+        compared = region & ~resample_mask(hole, fixed, pose)
+        return -mutual_information(average[compared], scan[compared])
+
+    centre = _physical_centre(region, fixed)
+    foreground = sitk.GetArrayViewFromImage(moving) > 0.1
+    shift = np.subtract(_physical_centre(foreground, moving), centre) if foreground.any() else np.zeros(3)
+    poses = [sitk.Euler3DTransform(centre)]
+    poses += [sitk.Euler3DTransform(centre, np.deg2rad(pitch), 0, 0, shift.tolist()) for pitch in (-20, -10, 0, 10, 20)]
+    method = _method(mask, known)
+    method.SetShrinkFactorsPerLevel([2, 1, 1])
+    method.SetSmoothingSigmasPerLevel([2.0, 1.0, 0.0])
+    pose = min(poses, key=cost)
+    method.SetInitialTransform(pose, inPlace=True)
+    method.Execute(fixed, moving)
+    return pose
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 24) -> float:

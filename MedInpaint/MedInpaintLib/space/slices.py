@@ -47,7 +47,12 @@ class Slices:
 
 
 def cut_slices(
-    scan: sitk.Image, values: np.ndarray, hole: np.ndarray, alignment: Alignment, template: Template
+    scan: sitk.Image,
+    values: np.ndarray,
+    hole: np.ndarray,
+    alignment: Alignment,
+    template: Template,
+    heights: np.ndarray | None = None,
 ) -> Slices:
     """Every axial slice in model space that the hole touches, and its neighbours above and below.
 
@@ -56,6 +61,7 @@ def cut_slices(
         values: float32 (z, y, x), all finite; values in the hole are ignored.
         hole: bool (z, y, x).
         alignment: of this scan to this template.
+        heights: int (n,), cut these slices, which are all that the hole needs and more; None: all that it needs.
     """
     transform = alignment.transform
     scale = intensity_scale(values, alignment.brain & ~hole)
@@ -67,7 +73,7 @@ def cut_slices(
     ones = like(scan[lesion[::-1]], hole[lesion].astype(np.float32))
     filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
     filled |= _nearest_to_hole(scan, hole, template, transform)
-    heights = searched_heights(filled)
+    heights = searched_heights(filled) if heights is None else heights
     box = covered_box(_slab(template, heights), scan, transform.GetInverse(), MARGIN)  # what these slices show
     image, share = to_model_grid(scan[box[::-1]], values[box], ~hole[box], template, transform)
     image /= scale

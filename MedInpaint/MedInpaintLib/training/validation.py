@@ -69,7 +69,7 @@ def round_hole(brain: np.ndarray, radius: float, random: np.random.Generator) ->
 def _score(network: LatentModel, brain: np.ndarray, hole: np.ndarray, settings: Settings) -> float:
     slices = model_space_slices(brain, hole)
     source = np.zeros_like(brain)
-    source[slices.heights] = generate(network, slices, len(brain), settings, lambda *_: None).slices
+    source[slices.heights] = generate(network, [slices], len(brain), settings, lambda *_: None)[0].slices
     filled = brain.copy()
     filled[hole] = poisson_blend(brain, source, hole, (1.0, 1.0, 1.0))
     return psnr(brain, filled, hole, brain_range(brain, brain > 0.05))

@@ -43,6 +43,23 @@ def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
     return bool(distances.max() <= GRID_TOLERANCE * min(b.GetSpacing()))
 
 
+def physical_points(image: sitk.Image, voxels: np.ndarray) -> np.ndarray:
+    """The positions of the voxels of a mask, bool (z, y, x), in mm: (n, 3), x, y, z."""
+    matrix = affine(image)
+    return np.argwhere(voxels)[:, ::-1] @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def move(image: sitk.Image, motion: sitk.Transform) -> sitk.Image:
+    """The same voxels at other places: a rigid transform moves the origin and turns the axes."""
+    moved = sitk.Image(image)
+    turned = [
+        np.subtract(motion.TransformPoint(axis), motion.TransformPoint((0.0,) * 3)) for axis in np.eye(3).tolist()
+    ]
+    moved.SetDirection((np.transpose(turned) @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
+    moved.SetOrigin(motion.TransformPoint(image.GetOrigin()))
+    return moved
+
+
 def check_volume(image: sitk.Image, name: str) -> None:
     """Raise InputError unless this is a 3-D volume with one real number per voxel. The message starts with the name."""
     if image.GetNumberOfComponentsPerPixel() > 1:

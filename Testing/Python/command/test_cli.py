@@ -171,6 +171,9 @@ BAD_USAGE = {
         {"image": "none.nii.gz"},  # refused before the scan is read
         "drop --uncertainty or --no-residual",
     ),
+    "further scan without an output": (["--also", "flair.nii.gz"], {}, "give two or three paths"),
+    "further scan with too many paths": (["--also", *"abcd"], {}, "give two or three paths"),
+    "further scan that is not there": (["--also", "none.nii.gz", "out.nii.gz"], {}, "'none.nii.gz' does not exist"),
     "unknown option": (["--magic"], {}, "Unrecognized arguments: --magic"),
 }
 
@@ -382,3 +385,45 @@ def test_a_dicom_series_that_cannot_be_copied_is_refused_before_the_run(series, 
 def test_a_series_uid_that_is_not_there_is_refused(series, capfd):
     refused(series, capfd, "holds no DICOM series 1.2.3: choose one of", "--series", "1.2.3", image="dicom")
     refused(series, capfd, "is no folder of DICOM files", "--series", "1.2.3")
+
+
+# --- several scans of one head
+
+
+def test_the_output_of_a_further_scan_is_checked_before_the_run(folder, capfd, instant):
+    shutil.copy(folder / "scan.nii.gz", folder / "second.nii.gz")
+    for output, complaint in (
+        ("result.nii.gz", "another output"),
+        ("second.nii.gz", "already an input"),
+        ("none/second.nii.gz", "does not exist: choose or create one"),
+        ("second.txt", "no supported file extension"),
+    ):
+        refused(folder, capfd, complaint, "--also", folder / "second.nii.gz", folder / output)
+    refused(
+        folder, capfd, "another output", "--report", folder / "r.json", "--figure", folder / "f.png", "--generated",
+        folder / "g_2.nii.gz", "--also", folder / "second.nii.gz", folder / "g_2.nii.gz",
+    )  # fmt: skip
+    assert instant == []
+
+
+def test_the_real_command_fills_a_further_scan_with_the_first_ones_mask_or_its_own(folder, small_scan, small_hole):
+    scan, mask = read_image(folder / "scan.nii.gz"), read_image(folder / "mask.nii.gz")
+    flair = np.interp(small_scan, np.array([0, 0.2, 0.5, 0.8, 1.2]) * small_scan.max(), [0, 200, 1000, 600, 500])
+    save(flair.astype(np.int16), folder / "flair.nii.gz", scan)
+    save(np.roll(small_hole, 1, axis=2).astype(np.uint8), folder / "mask2.nii.gz", mask)
+    command = [*COMMAND, "run", "scan.nii.gz", "mask.nii.gz", "out.nii.gz", "--iterations=1", "--device=cpu"]
+    command += ["--report=r.json", "--figure=f.png", "--also", "flair.nii.gz", "out2.nii.gz"]
+    command += ["--also", "scan.nii.gz", "out3.nii.gz", "mask2.nii.gz"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["out.nii.gz", "out2.nii.gz", "out3.nii.gz"]
+    holes = {"out": small_hole, "out2": small_hole, "out3": np.roll(small_hole, 1, axis=2)}
+    for (name, hole), before in zip(holes.items(), ("scan", "flair", "scan"), strict=True):
+        before, after = (sitk.GetArrayFromImage(read_image(folder / f"{each}.nii.gz")) for each in (before, name))
+        assert after.dtype == before.dtype
+        assert np.array_equal(after[~hole], before[~hole])
+        assert (after[hole] != before[hole]).mean() > 0.5
+    reports = [json.loads((folder / name).read_text("utf-8")) for name in ("r.json", "r_2.json", "r_3.json")]
+    assert [report["image"] for report in reports] == ["scan.nii.gz", "flair.nii.gz", "scan.nii.gz"]
+    assert [report["together"]["scan"] for report in reports] == [1, 2, 3]
+    assert {"f.png", "f_2.png", "f_3.png"} <= {path.name for path in folder.iterdir()}

@@ -186,7 +186,7 @@ def gan():
 
 def test_a_gans_latents_stay_within_their_bound(gan, slices, monkeypatch):
     monkeypatch.setattr(gan, "latent_bound", 0.5)
-    descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, restarts=3))
+    descent = latent._Descent(gan, [slices], COUNT, replace(SETTINGS, restarts=3))
     assert descent.u.abs().max() == gan.latent_bound  # drawn from a standard normal prior
     for _ in range(5):
         descent.step()
@@ -198,7 +198,7 @@ def test_a_gans_latents_stay_within_their_bound(gan, slices, monkeypatch):
 def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(gan, slices):
     losses = []
     for weight in (0.0, 1e4):
-        descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, prior_weight=weight, iterations=20))
+        descent = latent._Descent(gan, [slices], COUNT, replace(SETTINGS, prior_weight=weight, iterations=20))
         for _ in range(20):
             descent.step()
         z, _ = descent._latents()
@@ -209,7 +209,7 @@ def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(gan
 
 def test_each_step_descends_through_the_convolutions(gan, slices):
     """A GAN's G depends on z through them alone."""
-    descent = latent._Descent(gan, slices, COUNT, replace(SETTINGS, prior=False))
+    descent = latent._Descent(gan, [slices], COUNT, replace(SETTINGS, prior=False))
     before = descent.u.detach().clone()
     descent.step()
     assert ((descent.u - before).abs() > 0.01).float().mean() > 0.95
@@ -227,7 +227,7 @@ def test_slice_by_slice_a_search_knows_no_neighbours_no_gain_and_no_deformation(
     together = (run(network, replace(slices, image=image), SETTINGS) for image in (slices.image, painted))
     assert len({each.slices[0].tobytes() for each in together}) == 2
     with torch.no_grad():  # what it found is a slice of the generator as it is
-        descent = latent._Descent(network, slices, COUNT, settings)
+        descent = latent._Descent(network, [slices], COUNT, settings)
     for _ in range(settings.iterations):
         descent.step()
     z, _ = descent._latents()
@@ -242,7 +242,7 @@ def test_the_linear_model_is_searched_from_the_most_probable_latent(slices):
 
 def test_kriging_the_residual_brings_the_ring_closer_to_the_scan_and_changes_the_hole(network, slices):
     plain, kriged = (
-        generate(network, slices, COUNT, replace(SETTINGS, residual=on), lambda *_: None) for on in (False, True)
+        generate(network, [slices], COUNT, replace(SETTINGS, residual=on), lambda *_: None)[0] for on in (False, True)
     )
     ring = slices.context & (distance_transform_edt(~slices.hole) <= 4)
     before, after = (np.abs(each.slices - slices.image)[ring].mean() for each in (plain, kriged))

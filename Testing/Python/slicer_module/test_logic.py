@@ -82,6 +82,28 @@ def test_the_console_keeps_what_it_is_asked_to_keep(module, case, engine, settin
     assert scans() == ["patient", *added, "patient inpainted (synthetic)"]
 
 
+def test_the_console_fills_a_list_of_scans_with_one_anatomy(module, case, scene):
+    other = add_volume(scene, voxels(case.volume) * 2, name="other")
+    other.CopyOrientation(case.volume)
+    filled = MedInpaintLogic().inpaint([case.volume, other], case.labels, settings=QUICK)
+    assert [node.GetName() for node in filled] == ["patient inpainted (synthetic)", "other inpainted (synthetic)"]
+    for node, before in zip(filled, (case.volume, other), strict=True):
+        np.testing.assert_array_equal(voxels(node)[~case.hole], voxels(before)[~case.hole])
+        assert (voxels(node)[case.hole] != voxels(before)[case.hole]).mean() > 0.9
+    assert [results.report_of(node)["together"]["scan"] for node in filled] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("masks", "output", "words"), [([None], None, "one mask for each scan"), (None, "mine", "leave out the output")]
+)
+def test_the_console_refuses_a_list_that_does_not_fit(module, case, scene, masks, output, words):
+    before = contents(scene)
+    given = masks or case.labels
+    with pytest.raises(InputError, match=words):
+        MedInpaintLogic().inpaint([case.volume, case.volume], given, output and case.volume, settings=QUICK)
+    assert contents(scene) == before
+
+
 @pytest.mark.parametrize("name", ["generated_node", "uncertainty_node", "result_node"])
 def test_a_failure_to_add_one_of_the_volumes_leaves_none_of_them(module, case, scene, engine, monkeypatch, name):
     real = getattr(results, name)

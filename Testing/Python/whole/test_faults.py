@@ -380,7 +380,7 @@ def test_inputs_that_vanish_or_change_during_the_run_do_not_change_its_result(fo
 
     paths = (folder / name for name in ("scan.nii.gz", "mask.nii.gz"))
     began = time.perf_counter()
-    result = run_files(*paths, Outputs(folder / "result.nii.gz"), QUICK, Meddling(meddle))
+    (result,) = run_files(*paths, Outputs(folder / "result.nii.gz"), QUICK, Meddling(meddle))
     took = time.perf_counter() - began
     assert (folder / "result.nii.gz").read_bytes() == reference
     seconds = result.report["seconds"]

@@ -341,8 +341,8 @@ def out_of_memory():
 
 @pytest.mark.usefixtures("aligned", "cuda")
 def test_a_run_whose_device_is_full_ends_in_smaller_batches_and_says_so(scan, mask, whole, monkeypatch):
-    search, events = latent.search, []
-    monkeypatch.setattr(latent, "search", lambda *given: out_of_memory() if given[-1] > 8 else search(*given))
+    search, events = latent.search_together, []
+    monkeypatch.setattr(latent, "search_together", lambda *given: out_of_memory() if given[-1] > 8 else search(*given))
     result = inpaint(scan, mask, replace(SETTINGS, device="cuda"), lambda *event: events.append(event))
     assert result.report["device"] == "cuda"
     (warning,) = result.report["warnings"]
