@@ -99,7 +99,7 @@ def engine(image, mask, settings, seconds=0.0):
     values[hole] += 1000 + settings.seed
     filled = sitk.GetImageFromArray(values)
     filled.CopyInformation(image)
-    lesions = [_measured(image, hole)]
+    lesions = [_measured(image, hole, 10.0 if settings.residual else None)]
     numbers = {"median": 500.0, "mean": 500.0, "sd": 10.0, "percentile_99_5": 900.0}
     levels = [n / 10 for n in range(13)]
     report = {  # as a real one, see test_worker.py
@@ -129,11 +129,11 @@ def engine(image, mask, settings, seconds=0.0):
     return Result(filled, sitk.Cast(image, sitk.sitkFloat32), unsure, report)
 
 
-def _measured(image, hole):
+def _measured(image, hole, uncertainty):
     index = [int(n) for n in np.argwhere(hole)[0][::-1]]
     volume = np.count_nonzero(hole) * np.prod(image.GetSpacing()) / 1000
     position = list(image.TransformIndexToPhysicalPoint(index))
-    means = {"ring": 500.0, "fill": 510.0, "uncertainty": 10.0, "seam": 1.1}
+    means = {"ring": 500.0, "fill": 510.0, "uncertainty": uncertainty, "seam": 1.1}
     return {"volume_ml": float(volume), "index": index, "position_mm": position, **means}
 
 

@@ -13,7 +13,7 @@ from MedInpaintLib.cohort.run import run_participants
 from MedInpaintLib.cohort.workers import cluster
 from MedInpaintLib.cohort.workers.cluster import Plan, connect
 
-SETTINGS = Settings(iterations=0, device="cpu")
+SETTINGS = Settings(iterations=0, residual=False, device="cpu")
 
 
 def shape(report):
