@@ -4,7 +4,8 @@ python Testing/cohort_load.py --subjects 200 --seconds 1 --workers 2
 
 The subjects are the shipped patient, moved and rescaled. The engine is a stub that sleeps for some seconds, so that
 what is measured is everything else: reading, checking, pictures, writing and Dask. A plain loop over a tenth of the
-subjects, in one process for each worker, is the comparison. Each loop and each worker gets a folder of its own results.
+subjects, in one process for each worker, is the comparison; one half of it runs before Dask and one after it. Seconds
+of the CPU tell more than those of the clock if the computer has other work.
 """
 
 from __future__ import annotations
@@ -51,10 +52,8 @@ def main() -> int:
         scans = find_scans(Request(dataset, folder / "out"))
         print(f"{len(scans)} scans found in {time.perf_counter() - started:.2f} s", flush=True)
 
-        share = max(args.workers, len(scans) // 10)
-        loop = loops(dataset, folder / "loop", scans[:share], args)
-        print(f"plain loops: {loop:.3f} s a scan and process, {share} scans", flush=True)
-
+        share = max(2 * args.workers, len(scans) // 20)
+        first = loops(dataset, folder / "loop1", scans[:share], args)
         memory = Memory()
         started = time.perf_counter()
         work = partial(timed_fill, seconds=args.seconds)
@@ -64,9 +63,15 @@ def main() -> int:
         )
         seconds = time.perf_counter() - started
         memory.stop()
-        steady = listener.steady(args.workers)
-        print(f"Dask: {dict(counts)} in {seconds:.1f} s; {steady:.3f} s a scan and worker once all are at work")
-        print(f"overhead of Dask: {100 * (steady / loop - 1):.1f} %")
+        second = loops(dataset, folder / "loop2", scans[-share:], args)
+        clock, cpu = listener.steady(args.workers)
+        for name, (loop_clock, loop_cpu) in {"before": first, "after": second}.items():
+            print(f"plain loops {name}: a scan takes a process {loop_clock:.3f} s, {loop_cpu:.3f} s of the CPU")
+        print(f"Dask: {dict(counts)} in {seconds:.1f} s; once all workers are at work, a scan takes a worker")
+        print(f"{clock:.3f} s, {cpu:.3f} s of the CPU with scheduler, nanny and pages")
+        for name, got, loop in (("clock", clock, 0), ("CPU", cpu, 1)):
+            plain = (first[loop] + second[loop]) / 2
+            print(f"overhead of Dask, {name}: {got - plain:.3f} s a scan, {100 * (got / plain - 1):.1f} %")
         print(f"memory of this process and of its workers, MB: {memory.summary()}")
         started = time.perf_counter()
         write_group(folder / "out")
@@ -103,38 +108,50 @@ def timed_fill(job: Job, seconds: float):
     return stub_fill(job, seconds)
 
 
-def loops(dataset: Path, output: Path, scans: list, args: argparse.Namespace) -> float:
-    """Seconds a scan of plain loops, one process for each worker at the same time."""
+def loops(dataset: Path, output: Path, scans: list, args: argparse.Namespace) -> tuple[float, float]:
+    """Seconds of the clock and of the CPU a scan, of plain loops in one process for each worker at the same time."""
     start_dataset(output, dataset_folders(Request(dataset, output)))
     jobs = [Job(scan, output, QUICK, "loop") for scan in scans]
     parts = [(jobs[first :: args.workers], args.seconds) for first in range(args.workers)]
     with get_context("spawn").Pool(args.workers) as pool:
-        return float(np.mean(pool.starmap(loop, parts, chunksize=1)))
+        clock, cpu = np.mean(pool.starmap(loop, parts, chunksize=1), axis=0)
+    return float(clock), float(cpu)
 
 
-def loop(jobs: list[Job], seconds: float) -> float:
+def loop(jobs: list[Job], seconds: float) -> tuple[float, float]:
     """Mean seconds a scan; the first one, which loads the libraries, does not count."""
     times = []
     for job in jobs:
-        started = time.perf_counter()
         outcome = stub_fill(job, seconds)
         assert not outcome.problem, outcome
-        times.append(time.perf_counter() - started)
-    return float(np.mean(times[1:] or times))
+        times.append((time.perf_counter(), time.process_time()))
+    return tuple((np.array(times[-1]) - times[0]) / (len(times) - 1))
 
 
 class Clocked(Listener):
-    """Remembers when each scan was done."""
+    """Remembers when each scan was done, and what the CPU had done until then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times = []
 
     def event(self, event: str, **fields: object) -> None:
         super().event(event, **fields)
         if event == "scan":
-            self.times = [*getattr(self, "times", []), time.perf_counter()]
+            self._times.append((time.perf_counter(), cpu_of_all()))
 
-    def steady(self, workers: int) -> float:
-        """Seconds a scan and worker, without the start of the workers: from the second scan of each on."""
-        times = self.times[2 * workers - 1 :]
-        return workers * (times[-1] - times[0]) / (len(times) - 1)
+    def steady(self, workers: int) -> tuple[float, float]:
+        """Seconds a scan of a worker, without the start of the workers: from the second scan of each on."""
+        times = np.array(self._times[2 * workers - 1 :])
+        clock, cpu = (times[-1] - times[0]) / (len(times) - 1)
+        return float(workers * clock), float(cpu)
+
+
+def cpu_of_all() -> float:
+    """Seconds of the CPU of this process and of its children that are alive."""
+    me = psutil.Process()
+    used = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(times.user + times.system for times in used)
 
 
 class Memory(threading.Thread):

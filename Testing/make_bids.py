@@ -19,6 +19,12 @@ import SimpleITK as sitk
 RADII = (9.0, 12.0, 8.0)  # mm of the made-up lesion
 DARKER = 0.55
 AUTHORS = ["Lesjak et al.", "Bezmaternykh et al.", "Foerde et al."]
+LICENCES = "CC0 (ds002748), PDDL 1.0 (ds000011), CC-BY (3D-MR-MS)"
+SOURCES = [
+    {"URL": "https://openneuro.org/datasets/ds002748", "DOI": "doi:10.18112/openneuro.ds002748.v1.0.5"},
+    {"URL": "https://openneuro.org/datasets/ds000011"},
+    {"URL": "https://doi.org/10.1007/s12021-017-9348-7"},
+]
 
 
 def main() -> None:
@@ -27,10 +33,16 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="FOLDER_OF_DATA")
     parser.add_argument("output", type=Path, metavar="OUTPUT")
     args = parser.parse_args()
-    describe(args.output, {})
+    about = {"DatasetType": "raw", "SourceDatasets": SOURCES, "GeneratedBy": [{"Name": "Testing/make_bids.py"}]}
+    describe(args.output, about)
     describe(
         args.output / "derivatives" / "manual",
-        {"DatasetType": "derivative", "GeneratedBy": [{"Name": "experts, and made-up lesions"}]},
+        {
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "experts, and made-up lesions"}],
+            "DatasetLinks": {"raw": "../.."},
+            "SourceDatasets": [{"URL": "../.."}],
+        },
     )
     for patient in ("07", "26"):
         source = args.data / "3d-mr-ms"
@@ -71,14 +83,25 @@ def save(output: Path, stem: str, scan: sitk.Image, mask: sitk.Image | None, suf
         if image is not None:
             (root / place).mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(image, str(root / place / f"{stem}_{end}.nii.gz"))
+    if mask is not None:
+        source = f"bids:raw:{(place / stem).as_posix()}_{suffix}.nii.gz"
+        write_json(
+            output / "derivatives" / "manual" / place / f"{stem}_space-orig_label-lesion_mask.json",
+            {"Description": "Lesions.", "Type": "Lesion", "SpatialReference": source, "Sources": [source]},
+        )
 
 
 def describe(folder: Path, more: dict) -> None:
     """The description of a dataset."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"Name": "Real scans for a trial", "BIDSVersion": "1.10.0", "Authors": AUTHORS, **more}
-    (folder / "dataset_description.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
+    about = {"Name": "Real scans for a trial", "BIDSVersion": "1.10.0", "Authors": AUTHORS, "License": LICENCES, **more}
+    write_json(folder / "dataset_description.json", about)
     (folder / "README.md").write_text(__doc__, encoding="utf-8")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import psutil
 import SimpleITK as sitk
 from MedInpaintLib.cohort.fill import fill
+from MedInpaintLib.models.folder import SHARED, WEIGHTS
 from MedInpaintLib.pipeline import Result
 from MedInpaintLib.settings import Settings
 
@@ -96,31 +99,41 @@ def engine(image, mask, settings, seconds=0.0):
     values[hole] += 1000 + settings.seed
     filled = sitk.GetImageFromArray(values)
     filled.CopyInformation(image)
-    lesions = [_measured(image, hole)]
+    lesions = [_measured(image, hole, 10.0 if settings.residual else None)]
     numbers = {"median": 500.0, "mean": 500.0, "sd": 10.0, "percentile_99_5": 900.0}
-    report = {
+    levels = [n / 10 for n in range(13)]
+    report = {  # as a real one, see test_worker.py
         "lesion": {"volume_ml": lesions[0]["volume_ml"], "count": 1, "outside_brain": 0.0},
         "lesions": lesions,
+        "slices": 3,
         "alignment": {"quality": 0.9, "poor": False, "brain_extracted": True, "brain_ml": 1200.0},
+        "contrast": {
+            "name": "T1",
+            "explained": 0.8,
+            "straight": True,
+            "levels": levels,
+            "curve": [900.0 * level for level in levels],
+        },
+        "search": {"iterations": 40, "loss": {"median": 1.0, "max": 2.0}, "scale": 900.0},
         "intensities": {"ring": numbers, "fill": numbers, "brain": numbers},
-        "rim": {"tight": False, "width": 0.0},
+        "rim": {"tight": False, "deficit": 0.0, "error": 0.0, "width": 0.0},
         "seam": 1.1,
-        "model": {"name": "stub", "kind": "none", "sha256": "0" * 64},
+        "model": {"name": "stub", "kind": "none", "sha256": dict.fromkeys((WEIGHTS, *SHARED), "0" * 64)},
         "settings": settings.to_dict(),
-        "versions": {"medinpaint": "0", "torch": "0", "SimpleITK": "0"},
+        "versions": dict.fromkeys(("medinpaint", "python", "torch", "numpy", "scipy", "SimpleITK"), "0"),
         "device": "cpu",
-        "seconds": {"total": seconds},
+        "seconds": dict.fromkeys(("reading", "aligning", "optimising", "blending", "total"), seconds),
         "warnings": [],
     }
     unsure = sitk.Cast(mask, sitk.sitkFloat32) * 10 if settings.residual else None
     return Result(filled, sitk.Cast(image, sitk.sitkFloat32), unsure, report)
 
 
-def _measured(image, hole):
+def _measured(image, hole, uncertainty):
     index = [int(n) for n in np.argwhere(hole)[0][::-1]]
     volume = np.count_nonzero(hole) * np.prod(image.GetSpacing()) / 1000
     position = list(image.TransformIndexToPhysicalPoint(index))
-    means = {"ring": 500.0, "fill": 510.0, "uncertainty": 10.0, "seam": 1.1}
+    means = {"ring": 500.0, "fill": 510.0, "uncertainty": uncertainty, "seam": 1.1}
     return {"volume_ml": float(volume), "index": index, "position_mm": position, **means}
 
 
@@ -166,6 +179,32 @@ def counted_fill(job, log, seconds=0.0):
         return engine(*arguments, seconds=seconds)
 
     return fill(job, counted)
+
+
+def loading_fill(job, log):
+    """A real fill, and each load of a network leaves a line in a file: the number of the process."""
+    from MedInpaintLib.models.folder import Model
+
+    real = Model.network
+
+    def network(model, device):
+        with Path(log).open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
+        return real(model, device)
+
+    with patch.object(Model, "network", network):
+        return fill(job)
+
+
+HOARD = []
+
+
+def hoard(size):
+    """Keep memory until this process has this many bytes, and for longer than Dask needs to see it."""
+    while psutil.Process().memory_info().rss < size:
+        HOARD.append(np.ones(10 * 2**20, np.uint8))
+    time.sleep(1)
+    return len(HOARD)
 
 
 def files_under(folder):

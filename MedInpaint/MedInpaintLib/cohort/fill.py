@@ -9,14 +9,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, explain_out_of_memory
+from ..kept import Kept
 from ..pipeline import Result, inpaint
 from ..settings import Settings
+from ..space.alignment import align
 from ..space.case import check_input
 from ..volumes.image import like
 from ..volumes.read import read_image
@@ -63,7 +66,12 @@ class Outcome:
     seconds: float = 0.0
 
 
-def fill(job: Job, engine: Engine = inpaint) -> Outcome:
+def inpaint_in_worker(image: sitk.Image, lesion: sitk.Image, settings: Settings) -> Result:
+    """As `inpaint`, but the model stays in the memory of this process for the next scan."""
+    return inpaint(image, lesion, settings, kept=_kept())
+
+
+def fill(job: Job, engine: Engine = inpaint_in_worker) -> Outcome:
     """Fill one scan. Errors are in the outcome, so that they cost this scan alone.
 
     If another process fills the same scan, wait for it. What it has done with the same settings is not done again.
@@ -108,6 +116,18 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class _KeptModel(Kept):
+    """Keeps the model alone. The alignment is made anew, so that no fill depends on what its worker did before."""
+
+    align = staticmethod(align)
+
+
+@cache
+def _kept() -> Kept:
+    """One for each process. Jobs carry none of it, so that no model travels to a worker."""
+    return _KeptModel()
 
 
 @explain_out_of_memory()

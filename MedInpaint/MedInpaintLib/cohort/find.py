@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -91,8 +91,10 @@ def find_scans(request: Request) -> list[Scan]:
         return file.unit[0] in participants and (not request.sessions or file.unit[1] in sessions)
 
     scans = [f for f in raw if chosen(f) and f.suffix == request.suffix and _passes(f, request.filters.get("scan", {}))]
-    masks = _find_masks(request, files)
-    found = [_with_mask(scan, masks, request) for scan in scans]
+    masks = defaultdict(list)  # by participant: with 10,000 of them, each scan must not look at all masks
+    for mask in _find_masks(request, files):
+        masks[mask.entities["sub"]].append(mask)
+    found = [_with_mask(scan, masks[scan.entities["sub"]], request) for scan in scans]
     counts = Counter(scan.name for scan in found)
     found = [s if counts[s.name] == 1 else _broken(s, "Several scans have names that differ in desc alone: "
              "choose one with --bids-filter-file.") for s in found]  # fmt: skip
@@ -150,6 +152,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _with_mask(scan: _File, masks: list[_File], request: Request) -> Scan:
+    """The scan with the one of its participant's masks that belongs to it, or with a problem."""
     participant, session = scan.unit
     stem = scan.path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(f"_{scan.suffix}")
     stem = "_".join(part for part in stem.split("_") if not part.startswith("desc-"))
@@ -170,9 +173,7 @@ def _with_mask(scan: _File, masks: list[_File], request: Request) -> Scan:
 
 
 def _belongs(mask: _File, scan: _File, one_mask: bool) -> bool:
-    """Whether the entities of the mask agree with those of the scan."""
-    if mask.entities["sub"] != scan.entities["sub"]:
-        return False
+    """Whether the entities of the mask agree with those of the scan, which is of the same participant."""
     if one_mask:
         return True
     stated = {key: value for key, value in mask.entities.items() if key not in NOT_COMPARED}

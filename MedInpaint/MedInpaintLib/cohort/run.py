@@ -100,7 +100,6 @@ def run_participants(
             jobs.append(Job(scan, request.output.resolve(), settings, mark, uncertainty))
     if jobs:
         _fill_all(jobs, plan, run, work)
-    run.write_pages()
     return run.counts
 
 
@@ -169,24 +168,22 @@ class _Run:
         self.listener = listener
         self._output = output
         self._total = scans
-        self._changed: set[str] = set()
 
     def filled(self, results: Results, outcome: Outcome) -> None:
         """A scan is filled."""
         self._forget_failure(results)
-        self._changed.add(results.scan.participant)
+        self._write_page(results)
         self._count("filled", results, seconds=round(outcome.seconds, 2))
 
     def present(self, results: Results) -> None:
         """A scan was filled earlier."""
         if self._forget_failure(results) or not page_of(self._output, results.scan.participant).is_file():
-            self._changed.add(results.scan.participant)
+            self._write_page(results)
         self._count("present", results)
 
     def failed(self, results: Results, outcome: Outcome) -> None:
         """A scan could not be filled."""
         scan = results.scan
-        self._changed.add(scan.participant)
         self.listener.warning(f"{scan.name}: {outcome.problem}")
         content = {
             "participant": scan.participant,
@@ -199,20 +196,21 @@ class _Run:
             write_json(results.failure, content)
         except (InputError, OSError):  # the disk is full: the sentence on the screen has to do
             pass
+        self._write_page(results)
         self._count("failed", results, problem=outcome.problem)
-
-    def write_pages(self) -> None:
-        """Write the page of each participant of whom something changed."""
-        for participant in sorted(self._changed):
-            try:
-                write_page(self._output, participant)
-            except InputError as error:
-                self.listener.warning(f"sub-{participant}: {error}")
 
     def say(self, message: str) -> None:
         """Show the progress with a message."""
         done = sum(self.counts.values())
         self.listener.progress(done / max(self._total, 1), "filling", message)
+
+    def _write_page(self, results: Results) -> None:
+        """Write the page at once, which takes 2 ms: so it is not older than the results if the run is stopped."""
+        participant = results.scan.participant
+        try:
+            write_page(self._output, participant)
+        except Exception as error:  # a page can be made again: the other scans go on
+            self.listener.warning(f"sub-{participant}: its page could not be written ({error}).")
 
     def _count(self, what: str, results: Results, **fields: object) -> None:
         self.counts[what] += 1

@@ -200,6 +200,7 @@ def test_ctrl_c_leaves_complete_files_only_and_the_next_run_does_the_rest(six, t
     assert run.returncode == 130
     nothing_is_half_done(output)
     done = len(read_entries(output))
+    assert len(list(output.glob("sub-*.html"))) == done
     assert 1 <= done < 6
     counts, _ = fill_all(six, output)
     assert counts == {"filled": 6 - done, "present": done, "failed": 0}

@@ -59,7 +59,8 @@ def test_the_page_of_a_participant_needs_no_other_file(output, label):
 def test_a_page_shows_each_lesion_with_its_mask_its_flicker_and_its_uncertainty(output):
     html = page(output, "sub-good.html")
     assert html.count('class="flicker') == html.count("<h3>Lesion") == 1
-    assert "uncertainty, black 0 to yellow" in html
+    assert "with the uncertainty: black 0 to yellow" in html
+    assert "contrast curve" in html
     assert "Methods, to copy" in html
 
 

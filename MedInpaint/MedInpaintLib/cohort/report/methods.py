@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from ...models.folder import WEIGHTS
 from ...settings import Settings
 
 REFERENCES = (
@@ -38,7 +39,7 @@ def describe(report: dict) -> Methods:
     grown = f", enlarged by {settings['grow']:g} mm," if settings["grow"] else ""
     steps = [
         f"Lesions were filled with MedInpaint {versions['medinpaint']} (model {report['model']['name']}, weights "
-        f"{report['model']['sha256'][:12]}; PyTorch {versions['torch']}, SimpleITK {versions['SimpleITK']}).",
+        f"{report['model']['sha256'][WEIGHTS][:12]}; PyTorch {versions['torch']}, SimpleITK {versions['SimpleITK']}).",
         "Each scan was aligned with the model's template.",
         f"The lesion mask{grown} was left out, and the latent space of the generative model was searched for the "
         "brain that agrees with the surroundings of the lesions (Yeh et al. 2017).",

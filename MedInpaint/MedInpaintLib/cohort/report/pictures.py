@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -71,22 +71,30 @@ def heat(pictures: Sequence[np.ndarray], masks: Sequence[np.ndarray], highest: f
     return _png(colours)
 
 
-def chart(image: sitk.Image, hole: np.ndarray, generated: sitk.Image) -> bytes:
-    """A PNG: intensities of the scan against those of the generated slices, in the known brain around the lesions."""
+def chart(image: sitk.Image, hole: np.ndarray, generated: sitk.Image, contrast: Mapping) -> bytes:
+    """A PNG of the contrast. Left: intensities of the scan against those of the generated slices, in the known brain
+    around the lesions. Right: the contrast curve, see `report.run.run_report`.
+    """
     from matplotlib.figure import Figure
 
     scan, model = (sitk.GetArrayViewFromImage(volume) for volume in (image, generated))
     known = np.flatnonzero((model > 0) & ~hole & np.isfinite(scan))
     known = known[:: max(1, known.size // MOST_POINTS)]
     x, y = model.ravel()[known], scan.ravel()[known]
-    figure = Figure(figsize=(3.4, 3.1), layout="constrained")
-    axes = figure.add_subplot(xlabel="generated", ylabel="scan")
+    figure = Figure(figsize=(6.6, 3.1), layout="constrained")
+    points, curve = figure.subplots(1, 2)
+    points.set(xlabel="generated", ylabel="scan", title="agreement")
     if known.size:
         limits = 0, float(np.percentile(np.concatenate([x, y]), 99.8)) or 1.0
-        axes.hexbin(x, y, gridsize=45, extent=(*limits, *limits), bins="log", cmap="Blues")
-        axes.plot(limits, limits, color="#d97706", linewidth=1)
-        axes.set(xlim=limits, ylim=limits)
-    axes.tick_params(labelsize=7)
+        points.hexbin(x, y, gridsize=45, extent=(*limits, *limits), bins="log", cmap="Blues")
+        points.plot(limits, limits, color="#d97706", linewidth=1)
+        points.set(xlim=limits, ylim=limits)
+    heights = [np.nan if height is None else height for height in contrast["curve"]]
+    curve.plot(contrast["levels"], heights, color="#d97706", marker=".")
+    curve.set(xlabel="model (T1)", title=f"contrast curve: looks like {contrast['name']}")
+    for axes in (points, curve):
+        axes.tick_params(labelsize=7)
+        axes.title.set_fontsize(9)
     content = BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return content.getvalue()

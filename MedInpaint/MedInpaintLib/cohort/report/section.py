@@ -62,7 +62,7 @@ def render_section(scan: Scan, image: sitk.Image, hole: np.ndarray, result: Resu
         report=report,
         lesions=lesions,
         overview=overview,
-        chart=uri(pictures.chart(image, hole, result.generated)),
+        chart=uri(pictures.chart(image, hole, result.generated, report["contrast"])),
         highest=highest,
     )  # fmt: skip
 
@@ -81,5 +81,12 @@ def templates() -> Environment:
         loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["number"] = lambda value: "" if value is None else f"{value:.4g}"
+    environment.filters["number"] = number
     return environment
+
+
+def number(value: float | None) -> str:
+    """Three digits, as a reader wants them; whole numbers have all of theirs. Empty for None."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

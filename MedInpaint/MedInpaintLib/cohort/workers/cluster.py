@@ -22,6 +22,7 @@ MOST_JOBS = 100  # of Slurm, unless --workers says more
 RULES = {
     "distributed.scheduler.allowed-failures": DEATHS,
     "distributed.scheduler.worker-saturation": 1.0,  # no queue at the workers: a death hits one scan
+    "distributed.worker.memory.pause": False,  # a worker that waits for memory to be freed could wait for ever
     "distributed.comm.timeouts.connect": "20s",
     "distributed.deploy.lost-worker-timeout": "10 minutes",  # on a busy computer a new process takes a minute
 }
@@ -137,6 +138,7 @@ def _start_slurm(plan: Plan, scans: int) -> Any:
             memory=plan.memory,
             walltime=plan.time,
             job_extra_directives=list(plan.directives),
+            job_script_prologue=["export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False"],  # as in the rules above
         )
         jobs = plan.workers or min(scans, MOST_JOBS)
         cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # a job whose time is over is replaced
