@@ -61,7 +61,7 @@ class Kept:
         return self._model[1:]
 
     def align(self, scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Template) -> Alignment:
-        """As `space.alignment.align`, but the transform is that of an earlier run on the same scan if there is one."""
+        """As `space.alignment.align`, but that of an earlier run on the same scan, `reused`, if there is one."""
         name = _hash(scan)
         if self._aligned is None or not self._aligned.serves(name, scan, hole, template):
             alignment = align(scan, values, hole, template)
@@ -70,7 +70,7 @@ class Kept:
             return alignment
         known = self._aligned.alignment
         brain = brain_mask(scan, values, hole, template, known.transform, known.extracted)
-        return replace(known, brain=brain)
+        return replace(known, brain=brain, reused=True)
 
 
 def _hash(scan: sitk.Image) -> bytes:

@@ -101,7 +101,7 @@ def engine(image, mask, settings, seconds=0.0):
     report = {
         "lesion": {"volume_ml": lesions[0]["volume_ml"], "count": 1, "outside_brain": 0.0},
         "lesions": lesions,
-        "alignment": {"quality": 0.9, "poor": False, "brain_extracted": True, "brain_ml": 1200.0},
+        "alignment": {"quality": 0.9, "poor": False, "brain_extracted": True, "brain_ml": 1200.0, "reused": False},
         "intensities": {"ring": numbers, "fill": numbers, "brain": numbers},
         "rim": {"tight": False, "width": 0.0},
         "seam": 1.1,

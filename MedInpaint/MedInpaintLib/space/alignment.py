@@ -35,6 +35,7 @@ class Alignment:
             straight, else the correlation ratio, the root of what the contrast curve explains.
         extracted: whether the scan shows a brain without the rest of the head.
         contrast: of the scan, its values in the scan's intensities.
+        reused: whether transform, quality and contrast are those of an earlier run on this scan.
     """
 
     transform: sitk.AffineTransform
@@ -42,6 +43,7 @@ class Alignment:
     quality: float
     extracted: bool
     contrast: Contrast = field(default_factory=Contrast)
+    reused: bool = False
 
     @property
     def poor(self) -> bool:

@@ -25,9 +25,9 @@ def factory(module, monkeypatch):
 
 
 @pytest.fixture
-def effect(factory, scene, case, monkeypatch):
+def effect(factory, scene, case):
     """The effect in an editor that has the scan and its lesion."""
-    effect = editor_effects.editor_effect(factory, scene, monkeypatch)
+    effect = factory.activated("Inpaint", scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")).self()
     segmentation, segment = add_segmentation(scene, case.hole, slicer_matrix(case.volume))
     node = effect.scriptedEffect.parameterSetNode()
     node.SetAndObserveSegmentationNode(segmentation)

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from MedInpaintLib import InputError
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.settings import MAXIMUM_GROWTH
-from MedInpaintLib.slicer.logic import sharedLogic
+from MedInpaintLib.slicer.logic import Job, sharedLogic
 from MedInpaintLib.slicer.panel.mark import SyntheticMark
 from MedInpaintLib.slicer.panel.words import statusText, statusToolTip
 from MedInpaintLib.slicer.scene import results, views
@@ -131,19 +131,14 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             # The model and the search are those that the panel has.
             settings = replace(logic.settings(logic.getParameterNode()), grow=self.growSpinBox.value, label=None)
             with slicer.util.WaitCursor():
-                logic.start(
+                job = Job(
                     editor.GetSourceVolumeNode(),
                     editor.GetSegmentationNode(),
-                    None,
-                    editor.GetSelectedSegmentID(),
                     settings,
-                    False,
-                    True,
-                    self.onProgress,
-                    self.onDone,
-                    self.onFailed,
-                    self.onStopped,
+                    editor.GetSelectedSegmentID(),
+                    keepUncertainty=True,
                 )
+                logic.start(job, self.onProgress, self.onDone, self.onFailed, self.onStopped)
         except InputError as error:
             self.onFailed(str(error))
             return
