@@ -224,9 +224,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setActiveEffect(self, effect):
         assert effect is None, "give effects by name"
-        self._active = None
         if self._parameters is not None:
             self._parameters.SetActiveEffectName("")
+        if self._active is not None:
+            self._active.self().deactivate()
+        self._active = None
 
     def setActiveEffectByName(self, effectName):
         factory = getattr(slicer, "qSlicerSegmentEditorEffectFactory", None)

@@ -8,7 +8,7 @@ from MedInpaintLib import InputError, Settings, inpaint
 from MedInpaintLib.kept import MOST_SEEN, Kept
 from MedInpaintLib.models.folder import Model
 from MedInpaintLib.models.registry import find_model
-from MedInpaintLib.space.alignment import Alignment, align
+from MedInpaintLib.space.alignment import Alignment, align, brain_mask
 
 pytestmark = pytest.mark.usefixtures("fast_engine")
 
@@ -71,6 +71,22 @@ def test_another_mask_changes_the_hole_and_the_brain_round_it_but_not_the_alignm
     fresh = align(scan, values, hole, template)
     np.testing.assert_array_equal(first.brain, fresh.brain)
     np.testing.assert_array_equal(again.brain, fresh.brain)  # the zeros of the hole are in the brain
+
+
+def test_the_brain_of_a_whole_head_is_kept_and_does_not_depend_on_the_hole(scan, mask, counted, monkeypatch):
+    kept = Kept()
+    template, _ = kept.load(find_model("linear"))
+    hole = sitk.GetArrayFromImage(mask) > 0
+    values = np.ones(hole.shape, np.float32)
+    transform = align(scan, sitk.GetArrayFromImage(scan).astype(np.float32), hole, template).transform
+    brain = brain_mask(scan, values, hole, template, transform, extracted=False)
+    monkeypatch.setattr(MedInpaintLib.kept, "align", lambda *given: Alignment(transform, brain, 0.9, False))
+    monkeypatch.setattr(MedInpaintLib.kept, "brain_mask", None)
+    kept.align(scan, values, hole, template)
+    other = np.roll(hole, 4, axis=1)
+    again = kept.align(scan, values, other, template)
+    assert again.reused
+    np.testing.assert_array_equal(again.brain, brain_mask(scan, values, other, template, transform, extracted=False))
 
 
 def test_another_scan_or_grid_or_a_lesion_that_was_seen_is_aligned_anew(scan, mask, counted, monkeypatch):
