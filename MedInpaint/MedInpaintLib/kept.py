@@ -23,18 +23,22 @@ MOST_SEEN = 15.0  # ml
 
 @dataclass(frozen=True)
 class _Aligned:
-    """The alignment of a scan: what it was made from, and the hole that it did not see, packed."""
+    """The alignment of a scan: what it was made from, and the hole that it did not see.
+
+    Masks are packed, eight voxels in a byte. `brain` is None for a brain-extracted scan: it depends on the hole there.
+    """
 
     scan: bytes
     template: Template
     alignment: Alignment
     hole: np.ndarray
+    brain: np.ndarray | None
 
     def serves(self, name: bytes, scan: sitk.Image, hole: np.ndarray, template: Template) -> bool:
         """Whether this is the alignment of a scan with this hash, and knows little of its hole."""
         if name != self.scan or not _same(template, self.template):
             return False
-        unseen = np.unpackbits(self.hole, count=hole.size).view(bool).reshape(hole.shape)
+        unseen = _unpack(self.hole, hole.shape)
         seen = np.count_nonzero(hole & ~unseen) * float(np.prod(scan.GetSpacing())) / 1000
         return bool(seen <= MOST_SEEN)
 
@@ -61,16 +65,20 @@ class Kept:
         return self._model[1:]
 
     def align(self, scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Template) -> Alignment:
-        """As `space.alignment.align`, but the transform is that of an earlier run on the same scan if there is one."""
+        """As `space.alignment.align`, but that of an earlier run on the same scan, `reused`, if there is one."""
         name = _hash(scan)
         if self._aligned is None or not self._aligned.serves(name, scan, hole, template):
             alignment = align(scan, values, hole, template)
             without_brain = replace(alignment, brain=np.zeros((0, 0, 0), bool))
-            self._aligned = _Aligned(name, template, without_brain, np.packbits(hole))
+            brain = None if alignment.extracted else np.packbits(alignment.brain)
+            self._aligned = _Aligned(name, template, without_brain, np.packbits(hole), brain)
             return alignment
-        known = self._aligned.alignment
-        brain = brain_mask(scan, values, hole, template, known.transform, known.extracted)
-        return replace(known, brain=brain)
+        known, packed = self._aligned.alignment, self._aligned.brain
+        if packed is None:
+            brain = brain_mask(scan, values, hole, template, known.transform, known.extracted)
+        else:
+            brain = _unpack(packed, hole.shape)
+        return replace(known, brain=brain, reused=True)
 
 
 def _hash(scan: sitk.Image) -> bytes:
@@ -78,6 +86,11 @@ def _hash(scan: sitk.Image) -> bytes:
     voxels = sitk.GetArrayViewFromImage(scan)
     grid = (scan.GetSize(), scan.GetSpacing(), scan.GetOrigin(), scan.GetDirection(), str(voxels.dtype))
     return hashlib.sha256(repr(grid).encode() + voxels.tobytes()).digest()
+
+
+def _unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A packed mask, bool, of this shape."""
+    return np.unpackbits(packed, count=int(np.prod(shape))).view(bool).reshape(shape)
 
 
 def _same(one: Template, other: Template) -> bool:

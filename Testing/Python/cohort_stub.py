@@ -106,7 +106,7 @@ def engine(image, mask, settings, seconds=0.0):
         "lesion": {"volume_ml": lesions[0]["volume_ml"], "count": 1, "outside_brain": 0.0},
         "lesions": lesions,
         "slices": 3,
-        "alignment": {"quality": 0.9, "poor": False, "brain_extracted": True, "brain_ml": 1200.0},
+        "alignment": {"quality": 0.9, "poor": False, "brain_extracted": True, "brain_ml": 1200.0, "reused": False},
         "contrast": {
             "name": "T1",
             "explained": 0.8,

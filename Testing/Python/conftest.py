@@ -32,6 +32,17 @@ def small(samples, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def scan(small) -> sitk.Image:
+    """The scan of the small sample; tests that need another one have a fixture of their own under this name."""
+    return read_image(small / "scan.nii.gz")
+
+
+@pytest.fixture(scope="session")
+def mask(small) -> sitk.Image:
+    return read_image(small / "mask.nii.gz")
+
+
 @pytest.fixture
 def folder(small, tmp_path) -> Path:
     """A new folder with a copy of the small sample."""

@@ -40,7 +40,7 @@ FILL = (
     + """
 report = {
     "lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "seam": 1.0, "warnings": [], "device": "cpu",
-    "alignment": {"quality": 0.9, "poor": False}, "contrast": {"name": "T1"},
+    "alignment": {"quality": 0.9, "poor": False, "reused": False}, "contrast": {"name": "T1"},
     "versions": {"medinpaint": "1"}, "model": {"name": "vae3"},
     "settings": order["settings"], "lesions": [],
 }
@@ -174,6 +174,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._parameters, self.shortcuts, self.observesViews, self.effects = None, False, False, None
+        self._active = None  # the effect, if it is one that was registered
 
     def _node(self):
         assert self._parameters is not None, "Invalid segment editor parameter set node"
@@ -219,16 +220,22 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node().SetSelectedSegmentID(segmentID)
 
     def activeEffect(self):
-        return None
+        return self._active
 
     def setActiveEffect(self, effect):
         assert effect is None, "give effects by name"
         if self._parameters is not None:
             self._parameters.SetActiveEffectName("")
+        if self._active is not None:
+            self._active.self().deactivate()
+        self._active = None
 
     def setActiveEffectByName(self, effectName):
-        assert effectName in self.effects, "the effect is not shown"
+        factory = getattr(slicer, "qSlicerSegmentEditorEffectFactory", None)
+        registered = factory is not None and effectName in factory.effects
+        assert registered if self.effects is None else effectName in self.effects, "the effect is not shown"
         self._node().SetActiveEffectName(effectName)
+        self._active = factory.activated(effectName, self._node()) if registered else None
         self.observesViews = True
 
     def setEffectNameOrder(self, effectNames):

@@ -52,6 +52,17 @@ class qSlicerSegmentEditorEffectFactory:
     def instance(self):
         return self
 
+    def activated(self, name, node):
+        """A clone as an editor with this node has it: with options and parameters, and active."""
+        clone = self.effects[name].self().clone()
+        clone.setParameterSetNode(node)
+        effect = clone.self()
+        effect.setupOptionsFrame()
+        effect.setMRMLDefaults()
+        effect.activate()
+        effect.updateGUIFromMRML()
+        return clone
+
     def registerEffect(self, effect):
         assert effect.name, "an effect needs a name"
         assert effect.name not in self.effects, "an effect of this name is registered"
@@ -79,6 +90,7 @@ class qSlicerSegmentEditorScriptedEffect:
             spec = spec_from_file_location(name, path)
             module = sys.modules[name] = module_from_spec(spec)
             spec.loader.exec_module(module)
+            module.qt = widgets()
         self._self, self.source = getattr(sys.modules[name], kind)(self), newPythonSource
         return True
 
@@ -126,17 +138,3 @@ def install(monkeypatch):
     ):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return factory
-
-
-def editor_effect(factory, scene, monkeypatch):
-    """A clone of the registered effect as an editor has it: with parameters, options, and active."""
-    monkeypatch.setattr(sys.modules["MedInpaintEffect"], "qt", widgets())
-    clone = factory.effects["Inpaint"].self().clone()
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-    clone.setParameterSetNode(node)
-    effect = clone.self()
-    effect.setupOptionsFrame()
-    effect.setMRMLDefaults()
-    effect.activate()
-    effect.updateGUIFromMRML()
-    return effect

@@ -60,7 +60,8 @@ def run_report(
             one lesion; outside_brain, the share of their voxels outside the brain.
         lesions: each lesion, the largest first; see `measure_lesions`.
         slices: number of model-space slices that were filled.
-        alignment: quality (correlation with the template), poor, brain_extracted, brain_ml.
+        alignment: quality (correlation with the template), poor, brain_extracted, brain_ml; reused, whether it was
+            found by an earlier run on the same scan, see `kept.Kept`.
         contrast: name ("T1", "T2", "FLAIR" or "other"), what the scan looks like; explained, the share of its variance
             in the brain that the contrast curve of the average brain explains; straight, whether a straight line does
             as well; levels and curve, the search's contrast curve: the scan's intensity at each level of the model.
@@ -97,6 +98,7 @@ def run_report(
             "poor": bool(alignment.poor),
             "brain_extracted": bool(alignment.extracted),
             "brain_ml": finite_number(np.count_nonzero(alignment.brain) * voxel_ml),
+            "reused": bool(alignment.reused),
         },
         "contrast": {
             "name": contrast_name(generated.curve),

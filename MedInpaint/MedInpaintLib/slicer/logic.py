@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import slicer
 from slicer.i18n import tr as _
@@ -17,6 +18,19 @@ from .parameters import MedInpaintParameterNode
 from .scene import nodes, results
 
 SHARED = "medInpaintLogic"  # its name among slicer.modules
+
+
+@dataclass(frozen=True)
+class Job:
+    """A lesion to fill in a child process; the fields are those of `MedInpaintLogic.inpaint`."""
+
+    volumeNode: slicer.vtkMRMLScalarVolumeNode
+    maskNode: slicer.vtkMRMLNode
+    settings: Settings
+    segmentId: str | None = None
+    outputVolumeNode: slicer.vtkMRMLScalarVolumeNode | None = None
+    keepGenerated: bool = False
+    keepUncertainty: bool = False
 
 
 class MedInpaintLogic(ScriptedLoadableModuleLogic):
@@ -145,13 +159,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
     def start(
         self,
-        volumeNode,
-        maskNode,
-        outputVolumeNode,
-        segmentId: str | None,
-        settings: Settings,
-        keepGenerated: bool,
-        keepUncertainty: bool,
+        job: Job,
         onProgress: Callable[[float, str, str, float | None], None],
         onDone: Callable[[object], None],
         onFailed: Callable[[str], None],
@@ -160,6 +168,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         """Fill the lesion in a child process: like inpaint(), but it returns at once and the application stays usable.
 
         Args:
+            job: what to fill.
             onProgress: called with the done fraction, the stage, a message, and the seconds left (None: unknown).
             onDone: called with the node of the result.
             onFailed: called with one sentence.
@@ -172,12 +181,12 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
         if self.running:
             raise InputError(_("Inpainting is under way: wait for it or cancel it."))
-        find_model(settings.model)
-        image, mask = _images(volumeNode, maskNode, segmentId)
+        find_model(job.settings.model)
+        image, mask = _images(job.volumeNode, job.maskNode, job.segmentId)
 
         def done(result):
             try:
-                node = _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
+                node = _addNodes(job.volumeNode, job.outputVolumeNode, result, job.keepGenerated, job.keepUncertainty)
             except InputError as error:
                 onFailed(str(error))
             except ValueError:
@@ -195,8 +204,8 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             onFailed(sentence)
 
         self._onProgress, self._onResult, self._onFailed = onProgress, done, failed
-        self._onStopped, self._model = onStopped, settings.model
-        self._process.start(image, mask, settings)
+        self._onStopped, self._model = onStopped, job.settings.model
+        self._process.start(image, mask, job.settings)
 
     def cancel(self) -> None:
         """End the run, if there is one, with its temporary files. A new child process waits for the next run."""

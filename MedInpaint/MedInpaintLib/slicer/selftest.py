@@ -12,7 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 from .. import __version__
 from ..resources import resources_folder
 from ..settings import Settings
-from .logic import MedInpaintLogic
+from .logic import MedInpaintLogic, sharedLogic
 from .parameters import Blending
 from .samples import CATEGORY, SAMPLES
 from .scene import results
@@ -23,7 +23,7 @@ REPORT = {
     "settings": Settings().to_dict(),
     "lesion": {"volume_ml": 0.9, "count": 1},
     "lesions": [{"volume_ml": 0.9, "index": [60, 90, 80], "ring": 100, "fill": 98, "uncertainty": 4, "seam": 1.0}],
-    "alignment": {"quality": 0.9, "poor": False},
+    "alignment": {"quality": 0.9, "poor": False, "reused": False},
     "contrast": {"name": "T1"},
     "seam": 1.0,
     "device": "cpu",
@@ -135,6 +135,16 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         self.assertIs(parameters.blending, Blending.SLICES)
         self.assertEqual(parameters.grow, 1.5)
 
+    def test_effect(self):
+        """The Segment Editor has the effect Inpaint, with its options; it waits for a segment and a scan."""
+        volume = self._volume()
+        editor, effect = self._effect(volume, *results.new_lesion(volume))
+        self.assertTrue(effect.applyButton.enabled)
+        self.assertFalse(effect.cancelButton.enabled)
+        effect.growSpinBox.setValue(1.5)
+        self.assertEqual(editor.mrmlSegmentEditorNode().GetAttribute("Inpaint.Grow"), "1.5")
+        editor.setActiveEffect(None)
+
     # With PyTorch
 
     def test_console(self):
@@ -167,6 +177,31 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         uncertainty = results.uncertainty_of(panel.logic.getParameterNode().result)
         self.assertEqual(composite.GetForegroundVolumeID(), uncertainty.GetID())
 
+    def test_second_run(self):
+        """A second press uses the alignment of the first one."""
+        self._painted()
+        panel = self._panel()
+        panel.logic.getParameterNode().iterations = 1
+        for reused in (False, True):
+            panel.ui.inpaintButton.click()
+            self._wait(lambda: not panel.logic.running)
+            report = results.report_of(panel.logic.getParameterNode().result)
+            self.assertEqual(report["alignment"]["reused"], reused)
+
+    def test_effect_run(self):
+        """Apply of the effect fills the selected segment, and shows the result."""
+        volume, segmentation, segmentId, ball = self._painted()
+        sharedLogic().getParameterNode().iterations = 1
+        editor, effect = self._effect(volume, segmentation, segmentId)
+        effect.applyButton.click()
+        self.assertTrue(effect.cancelButton.enabled)
+        self._wait(lambda: not sharedLogic().running)
+        result = slicer.util.getNode("* inpainted (synthetic)")
+        self._check(volume, result, ball)
+        composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+        self.assertEqual(composite.GetForegroundVolumeID(), result.GetID())
+        editor.setActiveEffect(None)
+
     def test_cancel(self):
         """Cancel ends the child within two seconds and leaves the scene as it was."""
         self._painted()
@@ -191,6 +226,17 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         slicer.util.selectModule("MedInpaint")
         slicer.app.processEvents()
         return slicer.modules.medinpaint.widgetRepresentation().self()
+
+    def _effect(self, volume, segmentation, segmentId):
+        """A segment editor, and its effect Inpaint, active for this segment."""
+        editor = slicer.qMRMLSegmentEditorWidget()
+        editor.setMRMLScene(slicer.mrmlScene)
+        editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
+        editor.setSegmentationNode(segmentation)
+        editor.setSourceVolumeNode(volume)
+        editor.setCurrentSegmentID(segmentId)
+        editor.setActiveEffectByName("Inpaint")
+        return editor, editor.activeEffect().self()
 
     def _ball(self, volume):
         """A ball of radius 6 mm in the left hemisphere, uint8 (z, y, x)."""

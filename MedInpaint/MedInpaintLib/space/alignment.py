@@ -40,6 +40,7 @@ class Alignment:
             straight, else the correlation ratio, the root of what the contrast curve explains.
         extracted: whether the scan shows a brain without the rest of the head.
         contrast: of the scan, its values in the scan's intensities.
+        reused: whether transform, quality and contrast are those of an earlier run on this scan.
     """
 
     transform: sitk.AffineTransform
@@ -47,6 +48,7 @@ class Alignment:
     quality: float
     extracted: bool
     contrast: Contrast = field(default_factory=Contrast)
+    reused: bool = False
 
     @property
     def poor(self) -> bool:
@@ -178,8 +180,17 @@ def brain_mask(
     """The brain mask of an aligned scan, bool (z, y, x). Arguments as in `align` and `Alignment`."""
     brain = resample_mask(template.brain, scan, transform.GetInverse())
     if extracted:
-        brain &= ndimage.binary_fill_holes((values != 0) | hole)
+        brain &= fill_cavities((values != 0) | hole)
     return brain
+
+
+def fill_cavities(mask: np.ndarray) -> np.ndarray:
+    """A mask (z, y, x) and what it encloses: scipy's binary_fill_holes, in a third of the time."""
+    labels, count = ndimage.label(~mask)
+    faces = [np.take(labels, side, axis).ravel() for axis in range(3) for side in (0, -1)]
+    inside = np.ones(count + 1, bool)  # label 0 is the mask itself
+    inside[np.setdiff1d(np.concatenate(faces), 0)] = False
+    return inside[labels]
 
 
 def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:

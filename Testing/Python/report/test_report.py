@@ -160,7 +160,13 @@ def test_the_report_has_the_search_the_alignment_and_the_times(case):
     contrast = {"name": "T1", "explained": 1, "straight": True, "levels": levels, "curve": curve}
     assert report["contrast"] == contrast
     brain_ml = 16 * 20 * 24 * 3 / 1000
-    assert report["alignment"] == {"quality": 0.91, "poor": False, "brain_extracted": True, "brain_ml": brain_ml}
+    assert report["alignment"] == {
+        "quality": 0.91,
+        "poor": False,
+        "brain_extracted": True,
+        "brain_ml": brain_ml,
+        "reused": False,
+    }
     assert report["seconds"] == {"aligning": 1.25, "blending": 2, "total": 3.25}
     assert report["model"] == {"name": "mine", "kind": "vae", "sha256": {"weights.pt": "abc"}}
     assert report["settings"] == dataclasses.asdict(Settings(seed=3))

@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from MedInpaintLib.models.registry import find_model
 from MedInpaintLib.pipeline import Result, inpaint
 from MedInpaintLib.volumes.image import affine, like
-from MedInpaintLib.volumes.read import read_image
 from slicer_scene import QUICK, add_label_map, add_volume, scene  # noqa: F401  # scene is a fixture
 
 desktop.install()
@@ -22,16 +21,6 @@ import json, os, sys, time
 order = json.loads(sys.stdin.readline() or sys.exit())
 os.chdir(order["folder"])
 """
-
-
-@pytest.fixture(scope="session")
-def scan(small):
-    return read_image(small / "scan.nii.gz")
-
-
-@pytest.fixture(scope="session")
-def mask(small):
-    return read_image(small / "mask.nii.gz")
 
 
 @pytest.fixture(scope="session")

@@ -25,9 +25,9 @@ def factory(module, monkeypatch):
 
 
 @pytest.fixture
-def effect(factory, scene, case, monkeypatch):
+def effect(factory, scene, case):
     """The effect in an editor that has the scan and its lesion."""
-    effect = editor_effects.editor_effect(factory, scene, monkeypatch)
+    effect = factory.activated("Inpaint", scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")).self()
     segmentation, segment = add_segmentation(scene, case.hole, slicer_matrix(case.volume))
     node = effect.scriptedEffect.parameterSetNode()
     node.SetAndObserveSegmentationNode(segmentation)
@@ -84,6 +84,49 @@ def test_apply_fills_the_selected_segment_of_the_source_volume(effect, case, chi
     assert results.report_of(result)["settings"]["grow"] == 1.5
     assert views.is_shown(result)
     assert effect._mark.isShownIn("Red")
+
+
+@pytest.fixture
+def shown(effect, child, case):
+    """A result that is shown, and the display node of the segments, which have a fill before."""
+    child(FILL)
+    node = effect.scriptedEffect.parameterSetNode()
+    node.SetActiveEffectName("Inpaint")
+    node.GetSegmentationNode().CreateDefaultDisplayNodes()
+    click(effect.applyButton)
+    wait(lambda: not sharedLogic().running)
+    return slicer.util.getNode("patient inpainted (synthetic)"), node.GetSegmentationNode().GetDisplayNode()
+
+
+@pytest.mark.parametrize(("tool", "opacity"), [("Paint", 0), ("", 1)])
+def test_the_fill_is_seen_below_the_outline_until_another_tool_is_taken_up(effect, shown, tool, opacity):
+    _result, display = shown
+    view = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    assert (display.GetVisibility2DFill(), view.GetForegroundOpacity()) == (0, 1)
+    effect.scriptedEffect.parameterSetNode().SetActiveEffectName(tool)
+    effect.deactivate()
+    assert (display.GetVisibility2DFill(), view.GetForegroundOpacity()) == (1, opacity)
+
+
+def test_a_fill_that_the_user_has_hidden_stays_hidden(effect, shown):
+    _result, display = shown
+    effect.deactivate()
+    display.SetVisibility2DFill(False)
+    effect._showOutline()
+    effect.deactivate()
+    assert not display.GetVisibility2DFill()
+
+
+def test_a_result_that_cannot_be_shown_is_there_and_the_effect_says_so(effect, shown, module, monkeypatch):
+    result, _display = shown
+    monkeypatch.setattr(views, "compare", lambda *given: 1 / 0)
+    effect.onDone(result)
+    assert module.errors == [
+        "The result 'patient inpainted (synthetic)' was added, but it cannot be shown (division by zero): see the "
+        "application log."
+    ]
+    assert result.GetScene() is not None
+    assert effect.applyButton.enabled
 
 
 def test_cancel_leaves_the_scene_as_it_was(effect, child, scene, module):

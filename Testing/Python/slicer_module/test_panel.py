@@ -16,6 +16,7 @@ from MedInpaintLib import InputError, Settings
 from MedInpaintLib.models.registry import shipped_models
 from MedInpaintLib.settings import MAXIMUM_GROWTH
 from MedInpaintLib.slicer.child.process import InpaintingProcess
+from MedInpaintLib.slicer.logic import Job
 from MedInpaintLib.slicer.panel.words import statusText, statusToolTip
 from MedInpaintLib.slicer.parameters import MedInpaintParameterNode
 from MedInpaintLib.slicer.scene import results
@@ -242,7 +243,7 @@ def test_the_segment_that_is_selected_in_the_editor_is_the_lesion(panel):
 
 def test_a_run_gets_the_selected_segment_or_all(panel, module, monkeypatch):
     asked = []
-    monkeypatch.setattr(panel.logic, "start", lambda *given: asked.append(given[3]))
+    monkeypatch.setattr(panel.logic, "start", lambda job, *listeners: asked.append(job.segmentId))
     click(panel.ui.paintButton)
     click(panel.ui.inpaintButton)
     panel.parameters.allSegments = True
@@ -422,7 +423,7 @@ def test_a_run_from_the_panel_fills_the_lesion_and_its_rim_adds_the_volumes_and_
     assert (panel.ui.inpaintButton.enabled, panel.ui.cancelButton.enabled) == (False, True)
     assert "under way" in panel.ui.inpaintButton.toolTip
     with pytest.raises(InputError, match="under way"):
-        panel.logic.start(case.volume, case.labels, None, None, QUICK, False, False, print, print, print)
+        panel.logic.start(Job(case.volume, case.labels, QUICK), print, print, print)
     shown = set()
     wait(lambda: shown.add(panel.ui.statusLabel.text.split(":")[0]) or not panel.logic.running)
     assert {"aligning", "optimising"} <= shown
@@ -571,8 +572,10 @@ def test_a_wrong_choice_starts_nothing(panel, module):
 
 def test_poor_quality_is_told_in_words_and_its_numbers_in_the_tooltip(engine):
     report = {**engine.report, "seam": 2.25, "warnings": ["Look at it."]}
-    report["alignment"] = {"quality": 0.412, "poor": True}
+    report["alignment"] = {"quality": 0.412, "poor": True, "reused": False}
     assert "Alignment with the model: check it. Border of the fill: check it. Look at it." in statusText(report)
+    again = {**report, "alignment": {**report["alignment"], "reused": True}}
+    assert "Alignment with the model: check it (that of the run before). Border" in statusText(again)
     assert not any(digits in statusText(report) for digits in ("0.41", "2.25"))
     assert "Alignment 0.41" in statusToolTip(report)
     assert "Seam 2.25" in statusToolTip(report)

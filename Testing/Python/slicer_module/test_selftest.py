@@ -3,12 +3,13 @@
 import sys
 import types
 
+import editor_effects
 import pytest
 import slicer
 from MedInpaintLib.slicer import selftest, torch_setup
 
 BEYOND = {"test_saved_scene"}  # it needs the real parameter node
-WITH_TORCH = {"test_console", "test_run", "test_cancel"}
+WITH_TORCH = {"test_console", "test_run", "test_cancel", "test_effect_run", "test_second_run"}
 ALL = {name for name in dir(selftest.MedInpaintTest) if name.startswith("test_")}
 
 
@@ -29,6 +30,8 @@ def download(sampleName):  # noqa: N803  # SampleData's signature
 def desk(module, monkeypatch):
     """The panel behind Slicer's functions that open it."""
     module.registerSampleData()
+    editor_effects.install(monkeypatch)
+    module.registerEffect()
     widget = module.MedInpaintWidget()
     widget.setup()
     representation = types.SimpleNamespace(self=lambda: widget)
@@ -40,6 +43,13 @@ def desk(module, monkeypatch):
     monkeypatch.setattr(sys.modules["SampleData"], "downloadSamples", download, raising=False)
     yield widget
     widget.cleanup()
+
+
+def test_a_run_of_the_effect_passes_with_pytorch(desk):
+    """The other runs do here what the tests of panel and child do in less time."""
+    outcome = selftest.MedInpaintTest("test_effect_run").run()
+    assert outcome.wasSuccessful(), outcome.errors + outcome.failures
+    assert outcome.skipped == []
 
 
 @pytest.mark.parametrize("name", sorted(ALL - BEYOND - WITH_TORCH))

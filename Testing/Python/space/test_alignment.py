@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.models.registry import find_model
 from MedInpaintLib.settings import Settings
-from MedInpaintLib.space.alignment import Alignment, align, is_brain_extracted
+from MedInpaintLib.space.alignment import Alignment, align, fill_cavities, is_brain_extracted
 from MedInpaintLib.space.registration import mutual_information
 from MedInpaintLib.space.resampling import resample_mask
 from scipy import ndimage
@@ -130,6 +130,12 @@ def test_a_brain_without_anatomy_is_refused(template):
 @pytest.mark.parametrize(("quality", "poor"), [(-1.0, True), (0.0, True), (0.59, True), (0.61, False), (1.0, False)])
 def test_poor_is_a_matter_of_the_correlation(quality, poor):
     assert Alignment(sitk.AffineTransform(3), np.ones((1, 1, 1), bool), quality, True).poor is poor
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_what_a_mask_encloses_is_filled_as_scipy_does_it(share):
+    mask = np.random.default_rng(0).random((9, 10, 11)) < share
+    np.testing.assert_array_equal(fill_cavities(mask), ndimage.binary_fill_holes(mask))
 
 
 def test_a_brain_extracted_scan_is_recognised_by_the_zeros_around_the_brain():

@@ -8,23 +8,12 @@ from MedInpaintLib import InputError, Settings, inpaint
 from MedInpaintLib.kept import MOST_SEEN, Kept
 from MedInpaintLib.models.folder import Model
 from MedInpaintLib.models.registry import find_model
-from MedInpaintLib.space.alignment import Alignment, align
-from MedInpaintLib.volumes.read import read_image
+from MedInpaintLib.space.alignment import Alignment, align, brain_mask
 
 pytestmark = pytest.mark.usefixtures("fast_engine")
 
 QUICK = Settings(iterations=0, device="cpu")
 IMAGES = "image", "generated", "uncertainty"
-
-
-@pytest.fixture(scope="module")
-def scan(small):
-    return read_image(small / "scan.nii.gz")
-
-
-@pytest.fixture(scope="module")
-def mask(small):
-    return read_image(small / "mask.nii.gz")
 
 
 @pytest.fixture
@@ -47,15 +36,21 @@ def counted(monkeypatch):
     return calls
 
 
+def without_times(result):
+    return {**result.report, "seconds": None}
+
+
 def test_a_second_run_gives_the_bits_of_a_first_one_and_neither_loads_nor_aligns(scan, mask, counted):
     kept, fresh = Kept(), inpaint(scan, mask, QUICK)
+    assert fresh.report["alignment"].pop("reused") is False
     counted.clear()
-    for _ in range(2):
+    for reused in (False, True):
         result = inpaint(scan, mask, QUICK, kept=kept)
+        assert result.report["alignment"].pop("reused") == reused
         for name in IMAGES:
             got, wanted = (sitk.GetArrayViewFromImage(getattr(each, name)) for each in (result, fresh))
             np.testing.assert_array_equal(got, wanted)
-        assert {**result.report, "seconds": None} == {**fresh.report, "seconds": None}
+        assert without_times(result) == without_times(fresh)
     assert counted == ["linear", "align"]
 
 
@@ -72,9 +67,26 @@ def test_another_mask_changes_the_hole_and_the_brain_round_it_but_not_the_alignm
     assert counted == ["linear", "align"]
     assert again.transform is first.transform
     assert (again.quality, again.extracted) == (first.quality, True)
+    assert (first.reused, again.reused) == (False, True)
     fresh = align(scan, values, hole, template)
     np.testing.assert_array_equal(first.brain, fresh.brain)
     np.testing.assert_array_equal(again.brain, fresh.brain)  # the zeros of the hole are in the brain
+
+
+def test_the_brain_of_a_whole_head_is_kept_and_does_not_depend_on_the_hole(scan, mask, counted, monkeypatch):
+    kept = Kept()
+    template, _ = kept.load(find_model("linear"))
+    hole = sitk.GetArrayFromImage(mask) > 0
+    values = np.ones(hole.shape, np.float32)
+    transform = align(scan, sitk.GetArrayFromImage(scan).astype(np.float32), hole, template).transform
+    brain = brain_mask(scan, values, hole, template, transform, extracted=False)
+    monkeypatch.setattr(MedInpaintLib.kept, "align", lambda *given: Alignment(transform, brain, 0.9, False))
+    monkeypatch.setattr(MedInpaintLib.kept, "brain_mask", None)
+    kept.align(scan, values, hole, template)
+    other = np.roll(hole, 4, axis=1)
+    again = kept.align(scan, values, other, template)
+    assert again.reused
+    np.testing.assert_array_equal(again.brain, brain_mask(scan, values, other, template, transform, extracted=False))
 
 
 def test_another_scan_or_grid_or_a_lesion_that_was_seen_is_aligned_anew(scan, mask, counted, monkeypatch):

@@ -1,5 +1,6 @@
 """The effect Inpaint: it fills the selected segment in the source volume, and shares child and logic with the panel."""
 
+import logging
 from dataclasses import replace
 
 import qt
@@ -10,7 +11,7 @@ from slicer.i18n import tr as _
 from MedInpaintLib import InputError
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.settings import MAXIMUM_GROWTH
-from MedInpaintLib.slicer.logic import sharedLogic
+from MedInpaintLib.slicer.logic import Job, sharedLogic
 from MedInpaintLib.slicer.panel.mark import SyntheticMark
 from MedInpaintLib.slicer.panel.words import statusText, statusToolTip
 from MedInpaintLib.slicer.scene import results, views
@@ -30,6 +31,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
         self.growSpinBox = None  # until the options are set up, which the registered original never does
         self._mark = None
+        self._outlined = None  # the display node of which only the outline is shown, over a result
         self._sceneTag = None
         self._runs = False  # whether the run that is under way is that of this effect
 
@@ -114,6 +116,14 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._say(logic.torchProblem())
         self._updateButtons()
 
+    def deactivate(self):
+        """Another tool is taken up, or none: show the segments as before, and the scan to whoever paints."""
+        if self._outlined and self._outlined.GetScene():
+            self._outlined.SetVisibility2DFill(True)
+            if self.scriptedEffect.parameterSetNode().GetActiveEffectName():
+                views.fade(0)
+        self._outlined = None
+
     def onApply(self):
         """Start a run."""
         logic, editor = sharedLogic(), self.scriptedEffect.parameterSetNode()
@@ -131,19 +141,14 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             # The model and the search are those that the panel has.
             settings = replace(logic.settings(logic.getParameterNode()), grow=self.growSpinBox.value, label=None)
             with slicer.util.WaitCursor():
-                logic.start(
+                job = Job(
                     editor.GetSourceVolumeNode(),
                     editor.GetSegmentationNode(),
-                    None,
-                    editor.GetSelectedSegmentID(),
                     settings,
-                    False,
-                    True,
-                    self.onProgress,
-                    self.onDone,
-                    self.onFailed,
-                    self.onStopped,
+                    editor.GetSelectedSegmentID(),
+                    keepUncertainty=True,
                 )
+                logic.start(job, self.onProgress, self.onDone, self.onFailed, self.onStopped)
         except InputError as error:
             self.onFailed(str(error))
             return
@@ -157,6 +162,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def onSceneStartClose(self, caller=None, event=None):
         """The scene is about to close: the child knows its scan."""
+        self._outlined = None
         sharedLogic().close()
 
     def onProgress(self, fraction, stage, message, secondsLeft):
@@ -166,11 +172,20 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def onDone(self, result):
         """Show the result over the scan."""
-        report = results.report_of(result)
-        self._ended(statusText(report), statusToolTip(report))
-        if self._mark is None:
-            self._mark = SyntheticMark()
-        views.compare(results.input_of(result), result)
+        try:
+            report = results.report_of(result)
+            self._ended(statusText(report), statusToolTip(report))
+            if self._mark is None:
+                self._mark = SyntheticMark()
+            views.compare(results.input_of(result), result)
+            self._showOutline()
+        except Exception as error:
+            logging.exception("MedInpaint could not show the result")
+            self.onFailed(
+                _("The result '{name}' was added, but it cannot be shown ({error}): see the application log.").format(
+                    name=result.GetName(), error=error
+                )
+            )
 
     def onFailed(self, sentence):
         """Say why there is no result."""
@@ -180,6 +195,14 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
     def onStopped(self):
         """The run was cancelled, here or in the panel."""
         self._ended(_("Cancelled: nothing was changed."))
+
+    def _showOutline(self):
+        """Show only the outline of the segments, so that the fill is seen."""
+        segmentation = self.scriptedEffect.parameterSetNode().GetSegmentationNode()
+        display = segmentation.GetDisplayNode() if segmentation else None
+        if display and display.GetVisibility2DFill():
+            display.SetVisibility2DFill(False)
+            self._outlined = display
 
     def _cancelOwn(self):
         """End the run, if it is one of this effect."""

@@ -7,6 +7,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ...errors import InputError
+from ..logic import Job
 from ..scene import results
 from ..scene.pairs import pairs_of_folder, pairs_of_scene
 
@@ -82,13 +83,7 @@ class ManySection:
         try:
             scan, lesion = pair.load()
             self.logic.start(
-                scan,
-                lesion,
-                None,
-                None,
-                self.logic.settings(self._parameters),
-                False,
-                False,
+                Job(scan, lesion, self.logic.settings(self._parameters)),
                 lambda fraction, stage, message, left: self._say(row, f"{100 * fraction:.0f} %"),
                 lambda result: self._finish(row, self._doneText(result), result),
                 lambda sentence: self._finish(row, sentence),

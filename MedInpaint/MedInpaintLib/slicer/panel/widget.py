@@ -11,7 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from ...errors import InputError
-from ..logic import forgetSharedLogic, sharedLogic
+from ..logic import Job, forgetSharedLogic, sharedLogic
 from ..scene import results, views
 from .comparison import ComparisonSection
 from .lesion import LesionSection
@@ -184,19 +184,16 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 return
             parameters = self._parameters
             with slicer.util.WaitCursor():
-                self.logic.start(
+                job = Job(
                     parameters.inputVolume,
                     parameters.lesion,
-                    parameters.outputVolume,
-                    self.lesion.segmentId,
                     self.logic.settings(parameters),
+                    self.lesion.segmentId,
+                    parameters.outputVolume,
                     parameters.keepGenerated,
                     parameters.keepUncertainty,
-                    self.onProgress,
-                    self.onDone,
-                    self.onFailed,
-                    self._updateButtons,
                 )
+                self.logic.start(job, self.onProgress, self.onDone, self.onFailed, self._updateButtons)
         except InputError as error:
             self.onFailed(str(error))
             return

@@ -18,8 +18,11 @@ def statusText(report: dict) -> str:
     )
     contrast = report["contrast"]["name"]
     text += " " + (_("Unknown contrast.") if contrast == "other" else _("Looks like {name}.").format(name=contrast))
-    poor = report["alignment"]["poor"]
-    text += " " + (_("Alignment with the model: check it.") if poor else _("Alignment with the model: good."))
+    alignment = report["alignment"]
+    text += " " + (
+        _("Alignment with the model: check it") if alignment["poor"] else _("Alignment with the model: good")
+    )
+    text += _(" (that of the run before).") if alignment["reused"] else "."
     if report["seam"] is not None:
         visible = isBorderVisible(report["seam"])
         text += " " + (_("Border of the fill: check it.") if visible else _("Border of the fill: good."))
