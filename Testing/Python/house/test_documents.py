@@ -154,8 +154,9 @@ def test_the_option_table_is_that_of_the_parser():
     rows = {option: (values, default) for option, values, default in option_table()}
     assert set(rows) == set(actions)
     for option, (values, _) in rows.items():
-        choices = actions[option].choices
-        assert values == ("|".join(choices) if choices else actions[option].metavar or ""), option
+        choices, metavar = actions[option].choices, actions[option].metavar or ""
+        expected = metavar if isinstance(metavar, str) else " ".join(metavar)
+        assert values == ("|".join(choices) if choices else expected), option
 
 
 def test_every_setting_is_in_the_option_table_with_its_default():
