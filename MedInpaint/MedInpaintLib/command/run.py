@@ -25,13 +25,13 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--also",
-        metavar=("SCAN", "OUTPUT [MASK]"),
+        metavar=("SCAN", "OUTPUT"),
         nargs="+",
         type=Path,
         action="append",
         default=[],
-        help="fill a further scan of the same head with the same anatomy; its lesion is that of MASK, or its own. Can "
-        "be repeated; names of its other files end with its number, as in report_2.json",
+        help="fill a further scan of the same head with the same anatomy; a third path is its own mask, without it MASK "
+        "serves; can be repeated; the names of its report and other files end with its number, as in report_2.json",
     )
     parser.add_argument(
         "--series", metavar="UID", help="the series of the DICOM folder by its Series Instance UID, if it holds several"

@@ -155,8 +155,8 @@ def test_the_option_table_is_that_of_the_parser():
     assert set(rows) == set(actions)
     for option, (values, _) in rows.items():
         choices, metavar = actions[option].choices, actions[option].metavar or ""
-        metavar = metavar if isinstance(metavar, str) else " ".join(metavar)
-        assert values == ("|".join(choices) if choices else metavar), option
+        expected = metavar if isinstance(metavar, str) else " ".join(metavar)
+        assert values == ("|".join(choices) if choices else expected), option
 
 
 def test_every_setting_is_in_the_option_table_with_its_default():
