@@ -21,7 +21,7 @@ from .search.fallback import with_fallback
 from .settings import Settings
 from .space.case import cut_together, prepare_cases
 from .space.intensities import grey_is_brighter
-from .space.slices import to_scan
+from .space.slices import Tissue, to_scan
 from .volumes.image import like, with_voxels
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Prediction:
         search: the result of the latent search.
         stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
         rim: whether the mask looks tight.
-        on_scan: the searched slices on the scan's grid, see `_search_on_scan`; None: not computed yet.
+        tissue: G(z) on the scan's grid; None: not computed yet.
     """
 
     slices: np.ndarray
@@ -174,7 +174,7 @@ class Prediction:
     search: Generated
     stack: Slices
     rim: Rim
-    on_scan: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    tissue: Tissue | None = None
 
 
 def predict(
@@ -209,9 +209,8 @@ def predict_together(
         return first
     judged = []
     for case, prediction in zip(cases, first, strict=True):
-        generated, tissue, valid = _search_on_scan(case, prediction)
-        rim = find_rim(case, generated, tissue, valid, grey_is_brighter(prediction.search.curve))
-        judged.append(replace(prediction, rim=rim, on_scan=(generated, tissue, valid)))
+        tissue = tissue_on_scan(case, prediction)
+        judged.append(replace(prediction, rim=find_rim(case, tissue), tissue=tissue))
     if not any(each.rim.tight for each in judged):
         return judged
     second = generate_all(cut_together(cases, [each.rim.width for each in judged]), FIRST, 1 - FIRST)
@@ -263,19 +262,19 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
-    generated, tissue, _ = prediction.on_scan or _search_on_scan(case, prediction)
-    bright = grey_is_brighter(prediction.search.curve)
-    filled, noise = blend_into_scan(case, source, generated, tissue, valid, settings, prediction.rim.tight, bright)
+    tissue = prediction.tissue or tissue_on_scan(case, prediction)
+    filled, noise = blend_into_scan(case, source, tissue, settings, prediction.rim.tight)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, source * valid, deviation
 
 
-def _search_on_scan(case: Case, prediction: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """G(z) on the scan's grid, (z, y, x): in scan intensities, in the model's own, and where both are defined."""
+def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
+    """G(z) on the scan's grid."""
     own = replace(case.slices, scale=1.0, floor=0.0)
     found = prediction.search
-    generated, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
-    return generated, to_scan(case.scan, found.tissue, own, case.alignment, case.template)[0], valid
+    scan_like, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    model_like, _ = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
+    return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
 
 
 class _Clock:

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from ..settings import Settings
 from ..space.case import Case
-from ..space.slices import deviation_to_scan
+from ..space.slices import Tissue, deviation_to_scan
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box
 from .matern import matern_blend, matern_correlation
@@ -25,12 +25,9 @@ DETAIL_REACH = 2.0  # mm; the detail is measured in a Gaussian window of this st
 def blend_into_scan(
     case: Case,
     source: np.ndarray,
-    generated: np.ndarray,
-    tissue: np.ndarray,
-    valid: np.ndarray,
+    tissue: Tissue,
     settings: Settings,
     tight: bool = False,
-    bright: bool = False,
 ) -> tuple[np.ndarray, float]:
     """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`, and the scan's noise level.
 
@@ -38,26 +35,24 @@ def blend_into_scan(
 
     Args:
         source: float32 (z, y, x), the predicted slices on the scan's grid, in scan intensities; see `to_scan`.
-        generated: the same without the residual.
-        tissue: the same without the residual, in the model's own intensities.
-        valid: bool (z, y, x), where all three are defined.
+        tissue: the same without the residual.
         settings: blending, noise and seed.
         tight: whether the mask leaves a rim of the lesion outside; see `find_rim`.
-        bright: whether lesions are bright.
 
     Raises:
         InputError: Poisson blending finds no known voxel at some part of the hole.
     """
     box = bounding_box(case.hole, SURROUNDINGS)  # no step looks farther, so the cost grows with the hole alone
-    case, valid = case.crop(box), valid[box]
-    source, generated, tissue = source[box], generated[box], tissue[box]
-    plain = white_matter(case, tissue) & valid
+    case, source, tissue = case.crop(box), source[box], tissue.crop(box)
+    plain = white_matter(case, tissue.model_like) & tissue.valid
     noise = estimate_noise(case.values, case.hole, case.alignment.brain, plain)
     if settings.blending == "matern":
         source = sharpen(source, case.hole, spacing_zyx(case.scan))
-        trust = np.where(rim_voxels(case, source, bright), RIM_TRUST, 1) * valid if tight else valid
+        trust = tissue.valid
+        if tight:
+            trust = np.where(rim_voxels(case, source, tissue.bright), RIM_TRUST, 1) * trust
         filled = blend_matern(case, source, trust, noise.white_level)
-        filled = limit_range(case, generated, filled)
+        filled = limit_range(case, tissue.scan_like, filled)
         if not tight:
             filled = shrink_detail(case, filled, noise.level)
     else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..space.case import Case
+from ..space.slices import Tissue
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box, next_voxels, ring
 from .noise import white_matter
@@ -52,30 +53,21 @@ class Rim:
         return {"tight": self.tight, **asdict(self)}
 
 
-def find_rim(
-    case: Case,
-    generated: NDArray[np.floating],
-    tissue: NDArray[np.floating],
-    valid: NDArray[np.bool_],
-    bright: bool = False,
-) -> Rim:
+def find_rim(case: Case, tissue: Tissue) -> Rim:
     """Decide whether the mask is tight, for all lesions of the scan together.
 
     Values inside the hole do not matter.
 
     Args:
         case: the scan and its hole.
-        generated: (z, y, x), G(z) without the residual on the scan's grid, in scan intensities.
-        tissue: the same in the model's own intensities.
-        valid: bool (z, y, x), where both are defined.
-        bright: whether lesions are bright.
+        tissue: G(z) on the scan's grid.
     """
     spacing = spacing_zyx(case.scan)
     box = bounding_box(case.hole, np.ceil(FAR[1] / spacing).astype(int) + 1)
-    near = case.crop(box)
-    white = white_matter(near, tissue[box]) & valid[box]
+    near, tissue = case.crop(box), tissue.crop(box)
+    white = white_matter(near, tissue.model_like) & tissue.valid
     distance = ndimage.distance_transform_edt(~near.hole, sampling=spacing)
-    deficit = (generated[box] - near.values) / near.slices.scale * (-1 if bright else 1)
+    deficit = (tissue.scan_like - near.values) / near.slices.scale * (-1 if tissue.bright else 1)
 
     def zone(low: float, high: float) -> NDArray[np.floating]:
         return deficit[white & (distance > low) & (distance <= high)]

@@ -46,6 +46,27 @@ class Slices:
     curve: np.ndarray = field(default_factory=LEVELS.copy)
 
 
+@dataclass(frozen=True)
+class Tissue:
+    """The generated tissue on the scan's grid, before the residual.
+
+    Attributes:
+        scan_like: float32 (z, y, x), in scan intensities.
+        model_like: float32 (z, y, x), in the model's own intensities, those of a T1-weighted scan.
+        valid: bool (z, y, x), where both are defined.
+        bright: whether the scan shows grey matter, and so lesions, brighter than white matter.
+    """
+
+    scan_like: np.ndarray
+    model_like: np.ndarray
+    valid: np.ndarray
+    bright: bool = False
+
+    def crop(self, box: tuple[slice, ...]) -> Tissue:
+        """The part in a box."""
+        return Tissue(self.scan_like[box], self.model_like[box], self.valid[box], self.bright)
+
+
 def cut_slices(
     scan: sitk.Image,
     values: np.ndarray,

@@ -10,7 +10,7 @@ from MedInpaintLib.blending.poisson import harmonic_fill, poisson_blend
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.case import Case
-from MedInpaintLib.space.slices import Slices
+from MedInpaintLib.space.slices import Slices, Tissue
 from scipy import ndimage
 from synthetic import volume
 
@@ -65,7 +65,7 @@ def test_the_dark_rim_of_a_tight_mask_does_not_darken_the_fill():
     generated, everywhere = np.full((12, 14, 16), 800.0), np.ones((12, 14, 16), bool)
     for inside in (0, 500, 900):  # the values in the hole do not matter
         case = lesioned_case(inside, 650)
-        arguments = case, generated, generated, generated / 1000, everywhere, SETTINGS
+        arguments = case, generated, Tissue(generated, generated / 1000, everywhere), SETTINGS
         tight, exact = (blend_into_scan(*arguments, tight=rim)[0] for rim in (True, False))
         assert np.median(tight) > 750
         assert np.median(exact) < 730  # the rim counts as brain

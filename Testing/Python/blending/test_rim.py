@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from MedInpaintLib.blending.rim import find_rim, rim_voxels
 from MedInpaintLib.space.case import Case
-from MedInpaintLib.space.slices import Slices
+from MedInpaintLib.space.slices import Slices, Tissue
 from scipy.ndimage import distance_transform_edt
 from synthetic import volume
 
@@ -47,55 +47,55 @@ def whole_volume(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_mask_without_a_dark_rim_is_not_tight(seed):
-    rim = find_rim(case_of(scan(seed=seed)), GENERATED, TISSUE, EVERYWHERE)
+    rim = find_rim(case_of(scan(seed=seed)), Tissue(GENERATED, TISSUE, EVERYWHERE))
     assert not rim.tight
     assert abs(rim.deficit) < 0.01
 
 
 @pytest.mark.parametrize("width", [1.0, 2.0])
 def test_a_dark_rim_is_found_with_its_width(width):
-    rim = find_rim(case_of(scan(rim=0.05, width=width)), GENERATED, TISSUE, EVERYWHERE)
+    rim = find_rim(case_of(scan(rim=0.05, width=width)), Tissue(GENERATED, TISSUE, EVERYWHERE))
     assert rim.tight
     assert rim.deficit == pytest.approx(0.05, abs=0.01)
     assert rim.width == width
 
 
 def test_a_bright_rim_is_no_dark_one():
-    assert not find_rim(case_of(scan(rim=-0.05, width=1)), GENERATED, TISSUE, EVERYWHERE).tight
+    assert not find_rim(case_of(scan(rim=-0.05, width=1)), Tissue(GENERATED, TISSUE, EVERYWHERE)).tight
 
 
 def test_where_lesions_are_bright_a_bright_rim_counts_and_a_dark_one_does_not():
     bright, dark = (case_of(scan(rim=rim, width=1, noise=0.02)) for rim in (-0.05, 0.05))
-    rim = find_rim(bright, GENERATED, TISSUE, EVERYWHERE, bright=True)
+    rim = find_rim(bright, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True))
     assert rim.tight
     assert rim.deficit == pytest.approx(0.05, abs=0.01)
-    assert not find_rim(dark, GENERATED, TISSUE, EVERYWHERE, bright=True).tight
+    assert not find_rim(dark, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True)).tight
     found = rim_voxels(case_of(scan(rim=-0.2, width=1, noise=0)), GENERATED, bright=True)
     np.testing.assert_array_equal(found, (DISTANCE > 0) & (DISTANCE <= 1))
 
 
 def test_a_deficit_within_its_error_is_not_believed():
-    rim = find_rim(case_of(scan(rim=0.02, width=1, noise=0.3)), GENERATED, TISSUE, EVERYWHERE)
+    rim = find_rim(case_of(scan(rim=0.02, width=1, noise=0.3)), Tissue(GENERATED, TISSUE, EVERYWHERE))
     assert rim.error > 0.02
     assert not rim.tight
 
 
 def test_a_scan_that_is_darker_than_the_model_everywhere_has_no_rim():
-    assert not find_rim(case_of(scan() - 0.1 * SCALE), GENERATED, TISSUE, EVERYWHERE).tight
+    assert not find_rim(case_of(scan() - 0.1 * SCALE), Tissue(GENERATED, TISSUE, EVERYWHERE)).tight
 
 
 def test_the_values_inside_the_hole_do_not_matter():
     values = scan(rim=0.05, width=1)
     other = np.where(HOLE, -1e4, values)
-    assert find_rim(case_of(values), GENERATED, TISSUE, EVERYWHERE) == find_rim(
-        case_of(other), GENERATED, TISSUE, EVERYWHERE
+    assert find_rim(case_of(values), Tissue(GENERATED, TISSUE, EVERYWHERE)) == find_rim(
+        case_of(other), Tissue(GENERATED, TISSUE, EVERYWHERE)
     )
 
 
 def test_without_white_matter_beside_the_mask_nothing_is_decided():
-    rim = find_rim(case_of(scan(rim=0.05, width=1)), GENERATED, TISSUE / 2, EVERYWHERE)
+    rim = find_rim(case_of(scan(rim=0.05, width=1)), Tissue(GENERATED, TISSUE / 2, EVERYWHERE))
     assert (rim.deficit, rim.error, rim.tight) == (None, None, False)
-    assert not find_rim(case_of(scan(rim=0.05, width=1)), GENERATED, TISSUE, ~EVERYWHERE).tight
+    assert not find_rim(case_of(scan(rim=0.05, width=1)), Tissue(GENERATED, TISSUE, ~EVERYWHERE)).tight
 
 
 def test_the_rim_consists_of_dark_known_voxels_close_to_the_mask():
