@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from .blending.blend import blend_into_scan, deviation_on_scan
-from .blending.rim import Rim, find_rim
+from .blending.noise import SURROUNDINGS
+from .blending.rim import FAR, Rim, find_rim
 from .errors import InputError, explain_out_of_memory
 from .kept import Kept
 from .models.registry import find_model
@@ -22,7 +23,8 @@ from .settings import Settings
 from .space.case import cut_together, prepare_cases
 from .space.intensities import grey_is_brighter
 from .space.slices import Tissue, to_scan
-from .volumes.image import like, with_voxels
+from .volumes.image import like, spacing_zyx, with_voxels
+from .volumes.mask import bounding_box
 
 if TYPE_CHECKING:
     import torch
@@ -269,12 +271,17 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
 
 
 def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
-    """G(z) on the scan's grid."""
+    """G(z) on the scan's grid, near the hole: no step looks farther."""
+    box = bounding_box(case.hole, np.maximum(SURROUNDINGS, np.ceil(FAR[1] / spacing_zyx(case.scan)).astype(int) + 1))
+    near, found = case.crop(box), prediction.search
     own = replace(case.slices, scale=1.0, floor=0.0)
-    found = prediction.search
-    scan_like, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
-    model_like, _ = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
-    return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
+    scan_like, valid = to_scan(near.scan, found.slices, case.slices, case.alignment, case.template)
+    model_like, _ = to_scan(near.scan, found.tissue, own, case.alignment, case.template)
+    parts = []
+    for part in (scan_like, model_like, valid):
+        parts.append(np.zeros(case.hole.shape, part.dtype))
+        parts[-1][box] = part
+    return Tissue(*parts, grey_is_brighter(found.curve))
 
 
 class _Clock:
