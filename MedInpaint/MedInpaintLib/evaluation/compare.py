@@ -114,14 +114,14 @@ def run(args: Namespace) -> int:
         kind: common | {name: fill for name, fill in of_models.items() if takes_part(name, kind, kind in ablated)}
         for kind in kinds
     }
-    _save_inputs(args.output, models, args.seed, args.brats_metrics)
+    commands = _save_inputs(args.output, models, args.seed, args.brats_metrics, command_line(args))
     masks = {shape: read_lesions(paths[shape], args.lesion_scan, template) for shape in paths if shape in shapes}
     compare(plan, fills, template, masks, args.seed, args.output, args.brats_metrics)
 
     models.sort(key=lambda model: (model.card["kind"] == "linear", model.card["kind"], model.card["kernel"] or 0))
     results = Results(args.output, read_rows(args.output / "cases.csv"), models)
     if args.report:
-        write_report(results, command_line(args), args.report, args.downstream)
+        write_report(results, commands, args.report, args.downstream)
     text = summary(results.rows, results.cards)
     with replacing(args.output / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -239,8 +239,11 @@ def _ablated(given: str | None, kinds: Sequence[str]) -> list[str]:
     return ablated
 
 
-def _save_inputs(folder: Path, models: Sequence[Model], seed: int, brats: bool) -> None:
-    """Write experiment.json. Raises InputError if the rows in the folder are of other settings or models."""
+def _save_inputs(folder: Path, models: Sequence[Model], seed: int, brats: bool, command: str) -> list[str]:
+    """Write experiment.json, and return the commands that the folder has seen, this one the last.
+
+    Raises InputError if the rows in the folder are of other settings or models.
+    """
     now: dict = {"seed": seed, "brats_metrics": brats}
     for name, settings in (("default", Settings()), (STUDY, Settings.preset(STUDY))):
         of_each_fill = ("model", "device", "seed")
@@ -251,6 +254,8 @@ def _save_inputs(folder: Path, models: Sequence[Model], seed: int, brats: bool) 
     changed = ", ".join(sorted(key for key in now.keys() & before.keys() if now[key] != before[key]))
     if changed:
         raise InputError(f"'{folder}' has rows of another experiment ({changed}): choose another folder.")
+    commands = [*(other for other in before.get("commands", []) if other != command), command]
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(before | now, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(before | now | {"commands": commands}, indent=2) + "\n", encoding="utf-8")
+    return commands

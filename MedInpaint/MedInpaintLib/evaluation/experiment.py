@@ -50,12 +50,12 @@ two-sided Wilcoxon signed-rank test, are over subjects. p is not corrected for t
 than six subjects it cannot be below 0.05. "Worse in" and "worst" count single cases."""
 
 
-def write_report(run: Results, command: str, folder: Path, downstream: Path | None = None) -> None:
+def write_report(run: Results, commands: Sequence[str], folder: Path, downstream: Path | None = None) -> None:
     """Write Experiment.md, and its pictures into the folder Figures beside it.
 
     Args:
         run: the results.
-        command: the command of these results.
+        commands: those that made these results.
         folder: is created if it does not exist.
         downstream: output folder of `medinpaint downstream`; its section becomes part of the report.
     """
@@ -71,7 +71,7 @@ def write_report(run: Results, command: str, folder: Path, downstream: Path | No
     ]
     parts = [
         "# Experiment",
-        *_method(run, command),
+        *_method(run, commands),
         *_results(run),
         *_study(run),
         *_claims(run),
@@ -96,7 +96,7 @@ def _downstream_section(downstream: Path, pictures: Path) -> str:
     return text
 
 
-def _method(run: Results, command: str) -> Iterator[str]:
+def _method(run: Results, commands: Sequence[str]) -> Iterator[str]:
     yield "## What was done"
     groups = {}
     for (group, kind), rows in by_group_and_kind(run.rows):
@@ -110,7 +110,7 @@ def _method(run: Results, command: str) -> Iterator[str]:
     changed, same = sum(row.changed_outside for row in run.rows), all(r.same_geometry * r.same_type for r in run.rows)
     identical = "are the scan's in all of them" if same else "differ from the scan's in some of them"
     yield f"{len(run.rows)} fills; {changed} voxels outside the holes changed; geometry and pixel type {identical}."
-    yield f"```\n{command}\n```"
+    yield "```\n" + "\n".join(commands) + "\n```"
     if run.models:
         heading = ("model", "kind", "kernel", "latent", "weights, MB", "epochs", "training, min", "trained on")
         yield markdown(heading, [_card(run, name) for name in run.cards])

@@ -76,7 +76,7 @@ def finished(folder, scene, fills, kinds=KINDS, cards=CARDS, groups=("one", "two
 
 
 def report(run, folder, downstream=None):
-    write_report(run, "medinpaint evaluate", folder, downstream)
+    write_report(run, ["medinpaint evaluate"], folder, downstream)
     text = (folder / "Experiment.md").read_text(encoding="utf-8")
     for shown in re.findall(r"!\[.*\]\((.*)\)", text):
         assert 1000 < (folder / shown).stat().st_size < 400_000
