@@ -30,7 +30,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="fill a further scan of the same head with the same anatomy; a third path is its own mask, without it MASK "
+        help="fill a further scan of the same head with the same anatomy; a third path is its own mask, else MASK "
         "serves; can be repeated; the names of its report and other files end with its number, as in report_2.json",
     )
     parser.add_argument(
