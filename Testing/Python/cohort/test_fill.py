@@ -1,5 +1,6 @@
 """One task: its files, what counts as done, and what a failure leaves."""
 
+import gc
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from cohort_stub import QUICK, add_subject, engine, files_under, make_dataset, stub_fill
+from matplotlib.figure import Figure
 from MedInpaintLib.cohort.derivatives import start_dataset
 from MedInpaintLib.cohort.fill import Job, fill, remove_unfinished
 from MedInpaintLib.cohort.find import Request, dataset_folders, find_scans
@@ -120,6 +122,16 @@ def test_a_dataset_that_is_not_bids_is_refused_in_one_sentence(dataset):
     (dataset / "dataset_description.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"'data' is not valid BIDS \(\d+ errors, the first is .+\): correct it, or"):
         check_dataset(dataset)
+
+
+def test_a_fill_leaves_no_figure_in_memory(job):
+    gc.collect()
+    gc.disable()
+    try:
+        assert stub_fill(job).problem == ""
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Figure)]
+    finally:
+        gc.enable()
 
 
 def test_what_is_done_is_not_done_again(job):

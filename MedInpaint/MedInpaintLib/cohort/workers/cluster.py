@@ -120,7 +120,7 @@ def _start(plan: Plan, scans: int) -> Any:
             memory_limit=memory,
             processes=True,
             host="127.0.0.1",
-            dashboard_address="127.0.0.1:0" if has_dashboard() else None,
+            dashboard_address="127.0.0.1:0",  # any port: two runs on one computer do not warn of each other
             silence_logs=logging.CRITICAL,
         )
 
