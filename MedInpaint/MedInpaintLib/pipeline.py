@@ -239,7 +239,7 @@ def generate(
     chunk: int | None = None,
 ) -> list[Prediction]:
     """Search the latents of the slices, decode them, and krige each residual. Arguments as for `search_together`."""
-    from .blending.residual import krige_residual
+    from .blending.residual import krige_residual, residual_noise
     from .search.device import algebra_device
     from .search.latent import CHUNK, search_together
 
@@ -251,7 +251,8 @@ def generate(
         ]
     predictions = []
     for slices, (generated, components) in zip(stacks, found, strict=True):
-        mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network))
+        noise = residual_noise(slices, generated.curve)
+        mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network), noise)
         predictions.append(Prediction(mean, deviation, generated, slices, UNKNOWN_RIM))
     return predictions
 

@@ -21,6 +21,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..search.latent import Components
+from ..space.intensities import LEVELS, contrast_name
 from ..space.slices import Slices
 
 REACH = 4.5  # pixels
@@ -28,13 +29,29 @@ RING = 4  # pixels; the width of the ring of known pixels around a hole
 MAXIMUM_KNOWN = 2500  # known pixels; from more, a sample is drawn, with a probability that falls with the distance
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels, of the detail that no brain of the model has
 NOISE = 0.1  # intensity; standard deviation of a known pixel: noise, and detail that does not reach into the hole
+UNRELATED = 10.0  # the same for contrasts whose residual has little to do with that of T1-weighted brains
 MARGIN = 2  # pixels; unknown pixels this close to a hole are filled too, and holes closer than 4 pixels become one
 FAR = 3 * REACH  # from the known pixels; they change the mean here by about 1 % only
 BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
 
 
+def residual_noise(slices: Slices, curve: NDArray[np.floating]) -> float:
+    """NOISE for T1 and FLAIR; UNRELATED for T2 and other curved contrasts, which kriging cost up to 3.6 dB.
+
+    Args:
+        slices: of the scan.
+        curve: (k,), the contrast curve that the search found.
+    """
+    related = np.array_equal(slices.curve, LEVELS) or contrast_name(curve) == "FLAIR"
+    return NOISE if related else UNRELATED
+
+
 def krige_residual(
-    generated: NDArray[np.float32], slices: Slices, components: Components, device: torch.device | str = "cpu"
+    generated: NDArray[np.float32],
+    slices: Slices,
+    components: Components,
+    device: torch.device | str = "cpu",
+    noise: float = NOISE,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Add the posterior mean of the residual to generated slices, and compute its posterior standard deviation.
 
@@ -44,6 +61,7 @@ def krige_residual(
         components: as `search` returns it; the prior covariance of two pixels of a slice is the scalar product of
             their components.
         device: the torch device that solves the linear systems.
+        noise: see `residual_noise`; with UNRELATED the mean stays that of G(z) and the deviation that of the prior.
 
     Returns two float32 arrays (n, h, w):
         mean: the posterior mean in the hole and in the ring, so that a blending compares the scan with the same smooth
@@ -67,7 +85,7 @@ def krige_residual(
             probability = 1 / distance[tuple(known.T)]
             chosen = random.choice(len(known), MAXIMUM_KNOWN, replace=False, p=probability / probability.sum())
             known = known[np.sort(chosen)]
-        process = _GaussianProcess(known, values[row[tuple(known.T)]], residual[tuple(known.T)], device)
+        process = _GaussianProcess(known, values[row[tuple(known.T)]], residual[tuple(known.T)], device, noise)
         for first in range(0, len(unknown), BATCH):
             batch = unknown[first : first + BATCH]
             index = tuple(batch.T)
@@ -122,11 +140,12 @@ class _GaussianProcess:
         values: NDArray[np.float32],
         residual: NDArray[np.float32],
         device: torch.device | str,
+        noise: float,
     ) -> None:
         self.device = device
         self.known, self.values = self._tensor(known), self._tensor(values)
         covariance = _covariance(self.known, self.values, self.known, self.values)
-        covariance.diagonal().add_(NOISE**2)
+        covariance.diagonal().add_(noise**2)
         self.factor = torch.linalg.cholesky(covariance)
         self.weights = torch.cholesky_solve(self._tensor(residual)[:, None], self.factor)[:, 0]
 

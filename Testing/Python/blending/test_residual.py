@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from MedInpaintLib.blending import residual
-from MedInpaintLib.blending.residual import MARGIN, NOISE, REACH, RING, krige_residual
+from MedInpaintLib.blending.residual import MARGIN, NOISE, REACH, RING, UNRELATED, krige_residual, residual_noise
+from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.space.slices import Slices
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
@@ -21,9 +22,9 @@ def fields():
     return (0.15 * smooth / smooth.std() / BRAINS**0.5).swapaxes(0, 1).astype(np.float32)
 
 
-def krige(fields, generated, slices):
+def krige(fields, generated, slices, noise=NOISE):
     """krige_residual with these fields (n, k, h, w) as components."""
-    return krige_residual(generated, slices, lambda n, pixels: fields[n][:, pixels].T)
+    return krige_residual(generated, slices, lambda n, pixels: fields[n][:, pixels].T, noise=noise)
 
 
 def slices_of(image, hole):
@@ -51,6 +52,25 @@ def test_kriging_predicts_slices_of_a_latent_that_varies_in_space(fields, hole):
     result, _ = krige(fields, generated, slices_of(truth, hole))
     error, before = (np.square(slices - truth)[hole].mean() for slices in (result, generated))
     assert error < 0.5 * before
+
+
+def test_an_unrelated_residual_changes_nothing_and_leaves_the_deviation_of_the_prior(fields, hole):
+    generated = np.full(SHAPE, 0.5, np.float32)
+    observed = generated + gaussian_filter(np.random.default_rng(2).normal(size=SHAPE), 2)
+    mean, deviation = krige(fields, generated, slices_of(observed, hole), noise=UNRELATED)
+    np.testing.assert_allclose(mean, generated, atol=2e-3)
+    prior = np.sqrt((fields**2).sum(axis=1) + residual.DETAIL**2)
+    np.testing.assert_allclose(deviation[hole], prior[hole], rtol=0.02)
+
+
+def test_the_residual_of_a_t2_weighted_scan_counts_for_nothing(hole):
+    t1 = slices_of(np.zeros(SHAPE), hole)
+    flair, t2 = (
+        np.interp(LEVELS, (0, 0.2, 0.5, 0.8, 1.2), values) for values in ((0, 0.1, 1, 0.8, 0.7), (0, 2, 1, 0.5, 0.3))
+    )
+    assert residual_noise(t1, LEVELS) == NOISE
+    assert residual_noise(replace(t1, curve=flair), flair) == NOISE
+    assert residual_noise(replace(t1, curve=t2), t2) == UNRELATED
 
 
 def test_mean_and_deviation_are_those_of_the_gaussian_process(fields):
