@@ -278,11 +278,8 @@ def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
     own = replace(case.slices, scale=1.0, floor=0.0)
     scan_like, valid = to_scan(near.scan, found.slices, case.slices, case.alignment, case.template)
     model_like, _ = to_scan(near.scan, found.tissue, own, case.alignment, case.template)
-    parts = []
-    for part in (scan_like, model_like, valid):
-        parts.append(np.zeros(case.hole.shape, part.dtype))
-        parts[-1][box] = part
-    return Tissue(*parts, grey_is_brighter(found.curve))
+    near_tissue = Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
+    return near_tissue.uncrop(box, case.hole.shape)
 
 
 class _Clock:
