@@ -101,6 +101,13 @@ def test_the_module_is_the_only_python_file_beside_itself_as_slicer_would_load_o
     assert [path.name for path in MODULE.glob("*.py")] == ["MedInpaint.py"]
 
 
+def test_a_wheel_carries_every_package_and_the_resources():
+    packages = re.search(r"^packages = \[(.*?)\]", (MODULE / "pyproject.toml").read_text(encoding="utf-8"), re.S | re.M)
+    folders = (path.parent.relative_to(MODULE) for path in (MODULE / "MedInpaintLib").rglob("__init__.py"))
+    expected = {".".join(folder.parts) for folder in folders} | {"MedInpaintLib.Resources"}
+    assert set(re.findall(r'"([\w.]+)"', packages.group(1))) == expected
+
+
 def test_every_folder_that_is_built_has_a_cmake_file():
     folders = re.findall(r"add_subdirectory\((\w+)\)", cmake(ROOT))
     assert folders == ["MedInpaint", "Testing"]
