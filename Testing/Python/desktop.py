@@ -160,6 +160,54 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.nodeActivated.emit(node)
 
 
+class qMRMLSortFilterProxyModel(QtCore.QObject):
+    hiddenNodeIDs = held("QStringList", [])
+
+
+class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
+    """Its nodes are those of the scene, in their order. A node that was hidden comes back without its tick.
+
+    It refuses to tick a node that it does not list, which the original passes over in silence.
+    """
+
+    SIGNALS = (*qMRMLNodeComboBox.SIGNALS, "checkedNodesChanged()")
+    checkedNodesChanged = Signal()
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._ticked, self._model = set(), qMRMLSortFilterProxyModel(self)
+
+    def sortFilterProxyModel(self):
+        return self._model
+
+    def nodes(self):
+        assert not self.showChildNodeTypes
+        hidden = self._model.hiddenNodeIDs
+        return [
+            node for node in slicer.mrmlScene.GetNodes()
+            if node.GetClassName() in self.nodeTypes and node.GetID() not in hidden
+        ]  # fmt: skip
+
+    def checkedNodes(self):
+        return [node for node in self.nodes() if node.GetID() in self._known()]
+
+    def _known(self):
+        self._ticked &= {node.GetID() for node in self.nodes()}
+        return self._ticked
+
+    def check(self, node):
+        assert node in self.nodes(), f"{node.GetName()} is not listed"
+        if node.GetID() not in self._known():
+            self._ticked.add(node.GetID())
+            self.checkedNodesChanged.emit()
+
+    def uncheck(self, node):
+        assert node in self.nodes(), f"{node.GetName()} is not listed"
+        if node.GetID() in self._known():
+            self._ticked.remove(node.GetID())
+            self.checkedNodesChanged.emit()
+
+
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """Its state is in a real parameter node. It refuses what the original logs as an error."""
 
@@ -278,7 +326,8 @@ class ctkSliderWidget(QtWidgets.QDoubleSpinBox):
 
 
 STAND_INS = (
-    qMRMLWidget, qMRMLNodeComboBox, qMRMLSegmentEditorWidget, ctkCollapsibleButton, ctkPathLineEdit, ctkSliderWidget
+    qMRMLWidget, qMRMLNodeComboBox, qMRMLCheckableNodeComboBox, qMRMLSegmentEditorWidget, ctkCollapsibleButton,
+    ctkPathLineEdit, ctkSliderWidget,
 )  # fmt: skip
 
 
@@ -447,7 +496,8 @@ def connector(widget, kind):
 def parameterNodeWrapper(described):
     """Fields with their defaults, kept with a parameter node, which is modified when one changes."""
     fields = typing.get_type_hints(described, include_extras=True)
-    defaults = {name: getattr(described, name, None) for name in fields}
+    lists = {name for name, kind in fields.items() if typing.get_origin(kind) is list}
+    defaults = {name: getattr(described, name, [] if name in lists else None) for name in fields}
 
     class Wrapper:
         dataTypes, allDefaults = fields, defaults
@@ -464,9 +514,12 @@ def parameterNodeWrapper(described):
 
         def __getattr__(self, name):
             value = self.values[name]
+            if name in lists:
+                return [node if node.GetScene() else None for node in value]
             return None if isinstance(value, slicer.vtkMRMLNode) and value.GetScene() is None else value
 
         def __setattr__(self, name, value):
+            assert name not in lists or all(isinstance(node, slicer.vtkMRMLNode) for node in value)
             if self.values[name] != value:
                 self.values[name] = value
                 self.parameterNode.Modified()

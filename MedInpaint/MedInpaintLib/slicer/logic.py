@@ -31,6 +31,7 @@ class Job:
     outputVolumeNode: slicer.vtkMRMLScalarVolumeNode | None = None
     keepGenerated: bool = False
     keepUncertainty: bool = False
+    also: tuple[slicer.vtkMRMLScalarVolumeNode, ...] = ()  # further scans of the head, filled together with the first
 
 
 class MedInpaintLogic(ScriptedLoadableModuleLogic):
@@ -43,7 +44,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         self._process = InpaintingProcess(
             lambda *told: self._onProgress(*told),
             logging.warning,
-            lambda result: self._onResult(result),
+            lambda *found: self._onResult(*found),
             lambda sentence: self._onFailed(sentence),
         )
 
@@ -126,7 +127,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             return _inpaintTogether(volumeNode, maskNode, segmentId, settings or Settings(), progress, *keep)
         image, mask = _images(volumeNode, maskNode, segmentId)
         result = inpaint(image, mask, settings or Settings(), progress)
-        return _addNodes(volumeNode, outputVolumeNode, result, keepGenerated, keepUncertainty)
+        return results.add_results([volumeNode], [result], outputVolumeNode, keepGenerated, keepUncertainty)[0]
 
     @staticmethod
     def exportDicom(resultNode, folder: str) -> None:
@@ -161,7 +162,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         self,
         job: Job,
         onProgress: Callable[[float, str, str, float | None], None],
-        onDone: Callable[[object], None],
+        onDone: Callable[..., None],
         onFailed: Callable[[str], None],
         onStopped: Callable[[], None] = lambda: None,
     ) -> None:
@@ -170,7 +171,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
         Args:
             job: what to fill.
             onProgress: called with the done fraction, the stage, a message, and the seconds left (None: unknown).
-            onDone: called with the node of the result.
+            onDone: called with the node of the result, and those of the further scans.
             onFailed: called with one sentence.
             onStopped: called if the run is cancelled or closed, by whomever.
 
@@ -183,10 +184,12 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             raise InputError(_("Inpainting is under way: wait for it or cancel it."))
         find_model(job.settings.model)
         image, mask = _images(job.volumeNode, job.maskNode, job.segmentId)
+        further = _furtherImages(job.also)
 
-        def done(result):
+        def done(*found):
+            keep = job.keepGenerated, job.keepUncertainty
             try:
-                node = _addNodes(job.volumeNode, job.outputVolumeNode, result, job.keepGenerated, job.keepUncertainty)
+                added = results.add_results([job.volumeNode, *job.also], found, job.outputVolumeNode, *keep)
             except InputError as error:
                 onFailed(str(error))
             except ValueError:
@@ -196,7 +199,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
                 logging.exception("MedInpaint could not add the result")
                 onFailed(_("The result could not be added ({error}): see the application log.").format(error=error))
             else:
-                onDone(node)
+                onDone(*added)
 
         def failed(sentence):
             logging.info(self._process.log)
@@ -205,7 +208,7 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
         self._onProgress, self._onResult, self._onFailed = onProgress, done, failed
         self._onStopped, self._model = onStopped, job.settings.model
-        self._process.start(image, mask, job.settings)
+        self._process.start(image, mask, job.settings, further)
 
     def cancel(self) -> None:
         """End the run, if there is one, with its temporary files. A new child process waits for the next run."""
@@ -246,11 +249,7 @@ def _inpaintTogether(volumeNodes, maskNodes, segmentId, settings, progress, keep
     pairs = zip(volumeNodes, maskNodes, strict=True)
     masks = [None if mask is None else lesion_image(volume, mask, segmentId) for volume, mask in pairs]
     found = inpaint_together([scan_image(volume) for volume in volumeNodes], masks, settings, progress)
-    with nodes.undo_on_failure(slicer.mrmlScene):
-        return [
-            _addNodes(volume, None, result, keepGenerated, keepUncertainty)
-            for volume, result in zip(volumeNodes, found, strict=True)
-        ]
+    return results.add_results(volumeNodes, found, None, keepGenerated, keepUncertainty)
 
 
 def _images(volumeNode, maskNode, segmentId: str | None):
@@ -260,18 +259,10 @@ def _images(volumeNode, maskNode, segmentId: str | None):
     return scan_image(volumeNode), lesion_image(volumeNode, maskNode, segmentId)
 
 
-def _addNodes(volumeNode, outputVolumeNode, result, keepGenerated: bool, keepUncertainty: bool):
-    """Add the nodes of a run, and return that of the result.
+def _furtherImages(volumeNodes):
+    """Further scans as the engine takes them."""
+    from .scene.images import scan_image
 
-    The result comes last: it may replace the content of a node, which cannot be undone.
-    """
-    with nodes.undo_on_failure(slicer.mrmlScene):
-        if keepGenerated:
-            results.generated_node(volumeNode, result.generated)
-        uncertainty = None
-        if keepUncertainty and result.uncertainty is not None:
-            uncertainty = results.uncertainty_node(volumeNode, result.uncertainty)
-        node = results.result_node(volumeNode, result.image, result.report, outputVolumeNode)
-    if uncertainty:
-        node.SetNodeReferenceID(results.UNCERTAINTY, uncertainty.GetID())
-    return node
+    if not all(map(nodes.in_scene, volumeNodes)):
+        raise InputError(_("A scan that is also to be filled was deleted: choose the scans under 'Also fill' again."))
+    return [scan_image(volume) for volume in volumeNodes]

@@ -51,6 +51,7 @@ class MedInpaintParameterNode:
     """The choices of the panel.
 
     inputVolume - the scan.
+    also - further scans of the same head, which are filled together with it.
     lesion - the segmentation or label map that marks the lesion.
     allSegments - all segments together are the lesion; otherwise it is the one that is selected in the segment editor.
     label - the label that is the lesion; 0: all labels.
@@ -65,6 +66,7 @@ class MedInpaintParameterNode:
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
+    also: list[vtkMRMLScalarVolumeNode]
     lesion: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     allSegments: bool = False
     label: Annotated[int, WithinRange(0, 65535)] = 0

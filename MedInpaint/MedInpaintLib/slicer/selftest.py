@@ -87,6 +87,20 @@ class MedInpaintTest(ScriptedLoadableModuleTest):
         self.assertNotEqual(panel.lesion.segmentId, first)
         self.assertEqual(segmentation.GetSegmentation().GetNumberOfSegments(), 2)
 
+    def test_also_fill(self):
+        """Another scan can be ticked, the chosen one and results are not listed, and the tick is kept."""
+        volume, other = self._volume(), self._volume()
+        panel = self._panel()
+        panel.logic.getParameterNode().inputVolume = volume
+        self._result(volume)
+        slicer.app.processEvents()
+        panel.ui.alsoFillSelector.check(other)
+        slicer.app.processEvents()
+        self.assertEqual(list(panel.logic.getParameterNode().also), [other])
+        self.assertEqual(panel.further.volumes, (other,))
+        panel.logic.getParameterNode().inputVolume = other
+        self.assertEqual(panel.further.volumes, ())
+
     def test_views(self):
         """A result is shown over its scan, and the views say that it holds invented tissue."""
         volume = self._volume()

@@ -550,7 +550,7 @@ def test_after_a_tight_mask_one_click_fills_the_rim_too(panel, engine, case, mon
     panel.onDone(panel.logic.inpaint(case.volume, case.labels, settings=replace(QUICK, grow=0.5)))
     assert not panel.ui.growButton.isHidden()
     asked = []
-    monkeypatch.setattr(panel.logic, "start", lambda *arguments: asked.append(arguments[4]))
+    monkeypatch.setattr(panel.logic, "start", lambda *arguments: asked.append(arguments[0].settings))
     click(panel.ui.growButton)
     assert [settings.grow for settings in asked] == [1.5]
     assert panel.ui.growButton.isHidden()  # until the new run says whether there is a rim still

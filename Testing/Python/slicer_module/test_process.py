@@ -738,7 +738,7 @@ def test_the_child_reads_the_settings_that_it_was_given(tmp_path, change):
     line = exchange.order(tmp_path / "ä\nö", Settings(**change))
     assert line.isascii()
     assert (line[-1:], line.count(b"\n")) == (b"\n", 1)
-    assert exchange.read_order(line.decode()) == (tmp_path / "ä\nö", Settings(**change))
+    assert exchange.read_order(line.decode()) == (tmp_path / "ä\nö", Settings(**change), [])
 
 
 def test_every_setting_is_among_those_changes():

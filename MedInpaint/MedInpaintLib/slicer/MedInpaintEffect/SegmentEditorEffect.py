@@ -12,9 +12,9 @@ from MedInpaintLib import InputError
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.settings import MAXIMUM_GROWTH
 from MedInpaintLib.slicer.logic import Job, sharedLogic
-from MedInpaintLib.slicer.panel.mark import SyntheticMark
 from MedInpaintLib.slicer.panel.words import statusText, statusToolTip
 from MedInpaintLib.slicer.scene import results, views
+from MedInpaintLib.slicer.scene.mark import SyntheticMark
 
 GROW = "Grow"  # the parameter of the effect, mm
 

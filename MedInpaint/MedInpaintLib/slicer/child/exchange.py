@@ -1,13 +1,16 @@
 """What application and child exchange: an order as a line of JSON, the volumes in files of one folder.
 
-The child works in that folder and opens its files by these names: on Windows, ITK in the child cannot open a path that
-is not ASCII, such as that of a temporary folder below the user's name.
+Further scans of the same head have a folder each in the folder of the first scan, with files of the same names.
+
+The child works in the folder of the first scan and opens its files by these names: on Windows, ITK in the child cannot
+open a path that is not ASCII, such as that of a temporary folder below the user's name.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +30,24 @@ SCAN, MASK, FILLED, GENERATED, UNCERTAINTY = (
 REPORT = "report.json"
 
 
-def write_inputs(folder: Path, image: sitk.Image, mask: sitk.Image) -> None:
-    """Write scan and mask for the child, exactly, but without their metadata, which may name the patient.
+def further_folders(count: int) -> list[str]:
+    """The names of the folders of so many further scans: 2, 3, ..."""
+    return [str(n) for n in range(2, count + 2)]
+
+
+def write_inputs(folder: Path, image: sitk.Image, mask: sitk.Image, further: Sequence[sitk.Image] = ()) -> None:
+    """Write scans and mask for the child, exactly, but without their metadata, which may name the patient.
 
     Raises:
-        RuntimeError: they cannot be written.
+        OSError, RuntimeError: they cannot be written.
     """
     import SimpleITK as sitk
 
-    for volume, name in ((image, SCAN), (mask, MASK)):
+    names = further_folders(len(further))
+    for name in names:
+        (folder / name).mkdir()
+    files = [(scan, f"{name}/{SCAN}") for scan, name in zip(further, names, strict=True)]
+    for volume, name in ((image, SCAN), (mask, MASK), *files):
         plain = sitk.Image(volume)
         plain.MakeUnique()  # the copy shares its metadata with the original until then
         for key in plain.GetMetaDataKeys():
@@ -48,16 +60,17 @@ def model_path(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
-def order(folder: Path, settings: Settings) -> bytes:
-    """The line that tells the child to fill the scan in a folder."""
+def order(folder: Path, settings: Settings, further: int = 0) -> bytes:
+    """The line that tells the child to fill the scan in a folder, together with so many further ones."""
     settings = replace(settings, model=model_path(settings.model))
-    return json.dumps({"folder": str(folder), "settings": settings.to_dict()}).encode() + b"\n"
+    told = {"folder": str(folder), "settings": settings.to_dict(), "also": further_folders(further)}
+    return json.dumps(told).encode() + b"\n"
 
 
-def read_order(line: str) -> tuple[Path, Settings]:
-    """The folder and the settings of an order."""
+def read_order(line: str) -> tuple[Path, Settings, list[str]]:
+    """The folder and the settings of an order, and the names of the folders of further scans."""
     told = json.loads(line)
-    return Path(told["folder"]), Settings(**told["settings"])
+    return Path(told["folder"]), Settings(**told["settings"]), told["also"]
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -74,8 +87,18 @@ def write_result(folder: Path, result: Result) -> None:
     (folder / REPORT).write_text(json.dumps(result.report, allow_nan=False), encoding="utf-8")
 
 
+def read_results(folder: Path, images: Sequence[sitk.Image]) -> list[Result]:
+    """The results that the child wrote for these scans, the first one first.
+
+    Raises:
+        Exception: files are missing, damaged or from another scan.
+    """
+    folders = [folder, *(folder / name for name in further_folders(len(images) - 1))]
+    return [read_result(each, image) for each, image in zip(folders, images, strict=True)]
+
+
 def read_result(folder: Path, image: sitk.Image) -> Result:
-    """The result that the child wrote for this scan.
+    """The result that the child wrote for one scan, in the folder of that scan.
 
     Raises:
         Exception: files are missing, damaged or from another scan.

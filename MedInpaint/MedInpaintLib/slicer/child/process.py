@@ -16,7 +16,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +25,11 @@ import qt
 
 from ...errors import InputError
 from ...settings import Settings
-from .exchange import model_path, order, read_result, write_inputs
+from .exchange import model_path, order, read_results, write_inputs
 from .start import command, environment
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-    from ...pipeline import Result
 
 PATIENCE = 1500  # ms to wait for the end of a killed child
 LOG_LINES = 500
@@ -44,7 +42,7 @@ class InpaintingProcess:
     Args:
         on_progress: called with the done fraction, the stage, a message, and the seconds left (None: not known yet).
         on_warning: called with a sentence that the user should see.
-        on_done: called with the Result.
+        on_done: called with the Result, and those of the further scans.
         on_failed: called with one sentence: why there is no result, and what to do.
 
     Every run that is not stopped ends with one call of on_done or on_failed. At that time its temporary folder is
@@ -56,7 +54,7 @@ class InpaintingProcess:
         self,
         on_progress: Callable[[float, str, str, float | None], None],
         on_warning: Callable[[str], None],
-        on_done: Callable[[Result], None],
+        on_done: Callable[..., None],
         on_failed: Callable[[str], None],
     ) -> None:
         self._on_progress = on_progress
@@ -83,13 +81,16 @@ class InpaintingProcess:
         if self._process is None:
             self._launch(model)
 
-    def start(self, image: sitk.Image, mask: sitk.Image, settings: Settings) -> None:
+    def start(
+        self, image: sitk.Image, mask: sitk.Image, settings: Settings, further: Sequence[sitk.Image] = ()
+    ) -> None:
         """Start a run and return at once. If the engine refuses the input, on_failed gets its sentence.
 
         Args:
-            image: the scan, as for inpaint(). It must not change while the run lasts.
+            image: the scan, as for inpaint(). It must not change while the run lasts; nor may the further ones.
             mask: the lesion.
             settings: of the run.
+            further: other scans of the head, filled together with this one.
 
         Raises:
             InputError: a run is under way, or the scan cannot be written to a temporary folder.
@@ -100,11 +101,11 @@ class InpaintingProcess:
             try:
                 folder = tempfile.TemporaryDirectory(prefix="medinpaint-", ignore_cleanup_errors=True)
                 on_failure.callback(_remove, folder)
-                write_inputs(Path(folder.name), image, mask)
+                write_inputs(Path(folder.name), image, mask, further)
             except (OSError, RuntimeError) as error:
                 raise InputError("The scan cannot be written to a temporary folder: free disk space.") from error
             on_failure.pop_all()
-        self._image, self._settings, self._folder, self._begun = image, settings, folder, time.monotonic()
+        self._images, self._settings, self._folder, self._begun = [image, *further], settings, folder, time.monotonic()
         self._log.clear()
         self._waited = self._child_lives()  # whether the child waited for this run
         if not self._waited:
@@ -154,7 +155,7 @@ class InpaintingProcess:
     def _send(self) -> None:
         """Tell the child to begin with the run."""
         self._answered, self._last_line = False, ""
-        self._process.write(order(Path(self._folder.name), self._settings))
+        self._process.write(order(Path(self._folder.name), self._settings, len(self._images) - 1))
 
     def _note_start(self) -> None:
         self._started = True
@@ -219,10 +220,9 @@ class InpaintingProcess:
         """Take the result of the run, unless it failed, and pass on how it ended."""
         if not self.running:
             return
-        result = None
         if not failure:
             try:
-                result = read_result(Path(self._folder.name), self._image)
+                results = read_results(Path(self._folder.name), self._images)
             except Exception as error:  # whatever is wrong with the files, the run has to end with a sentence
                 self._log.append(f"{type(error).__name__}: {error}")
                 failure = "The computation ended without a usable result: free disk space and try again."
@@ -230,7 +230,7 @@ class InpaintingProcess:
         if failure:
             self._on_failed(failure)
         else:
-            self._on_done(result)
+            self._on_done(*results)
 
     def _end_of_child(self, process: qt.QProcess) -> None:
         """The child has ended by itself. If a run is under way, it fails, or a new child gets it."""
@@ -258,7 +258,7 @@ class InpaintingProcess:
 
     def _forget_run(self) -> None:
         folder = self._folder
-        self._image = self._folder = None
+        self._images = self._folder = None
         if folder is not None:
             _remove(folder)
 

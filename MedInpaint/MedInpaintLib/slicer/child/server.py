@@ -31,10 +31,10 @@ def serve(model: str, orders: Iterable[str]) -> None:
     _warm_up(kept, model)
     console.event("ready", pid=os.getpid())
     for line in orders:
-        folder, settings = read_order(line)
+        folder, settings, also = read_order(line)
         try:
             os.chdir(folder)
-            event, told = _fill(settings, kept, console)
+            event, told = _fill(settings, also, kept, console)
             os.chdir(home)  # before the application removes the folder
             console.event(event, **told)
             _return_memory()
@@ -44,9 +44,9 @@ def serve(model: str, orders: Iterable[str]) -> None:
             raise
 
 
-def _fill(settings: Settings, kept: Kept, console: Console) -> tuple[str, dict[str, str]]:
-    """Fill the scan in the working directory. Returns the last event of the order."""
-    from ...pipeline import inpaint
+def _fill(settings: Settings, also: list[str], kept: Kept, console: Console) -> tuple[str, dict[str, str]]:
+    """Fill the scan in the working directory, and with it those in these folders. Returns the order's last event."""
+    from ...pipeline import inpaint_together
     from ...search.device import choose_device, release_memory
     from ...volumes.read import read_image
 
@@ -54,11 +54,14 @@ def _fill(settings: Settings, kept: Kept, console: Console) -> tuple[str, dict[s
         with explain_out_of_memory():
             device = choose_device(settings.device)
             console.event("device", device=str(device))
-            result = inpaint(read_image(SCAN), read_image(MASK), settings, console.progress, kept)
-            write_result(Path(), result)
+            folders = [Path(), *map(Path, also)]
+            scans, masks = [read_image(folder / SCAN) for folder in folders], [read_image(MASK), *(None for _ in also)]
+            results = inpaint_together(scans, masks, settings, console.progress, kept)
+            for folder, result in zip(folders, results, strict=True):
+                write_result(folder, result)
             if device.type != "cpu":
                 release_memory(device)
-        for warning in result.report["warnings"]:
+        for warning in dict.fromkeys(warning for result in results for warning in result.report["warnings"]):
             console.event("warning", message=warning)
     except InputError as error:
         return "error", {"message": str(error)}

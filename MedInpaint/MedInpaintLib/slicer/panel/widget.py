@@ -13,10 +13,11 @@ from slicer.util import VTKObservationMixin
 from ...errors import InputError
 from ..logic import Job, forgetSharedLogic, sharedLogic
 from ..scene import results, views
+from ..scene.mark import SyntheticMark
 from .comparison import ComparisonSection
+from .further import FurtherSection
 from .lesion import LesionSection
 from .many import ManySection
-from .mark import SyntheticMark
 from .model import ModelSection
 from .words import statusText, statusToolTip
 
@@ -49,7 +50,8 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.comparison = ComparisonSection(self.ui)
         self.lesion = LesionSection(self.ui, self._update, self.comparison.showScan)
         self.many = ManySection(self.ui, self.logic, self._prepareTorch, self._updateButtons)
-        self._sections = (self.lesion, ModelSection(self.ui), self.comparison, self.many)
+        self.further = FurtherSection(self.ui)
+        self._sections = (self.further, self.lesion, ModelSection(self.ui), self.comparison, self.many)
         self.mark = SyntheticMark()
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -192,6 +194,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     parameters.outputVolume,
                     parameters.keepGenerated,
                     parameters.keepUncertainty,
+                    self.further.volumes,
                 )
                 self.logic.start(job, self.onProgress, self.onDone, self.onFailed, self._updateButtons)
         except InputError as error:
@@ -226,11 +229,11 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._endRun(sentence)
         slicer.util.errorDisplay(sentence, windowTitle=_("MedInpaint"))
 
-    def onDone(self, result):
-        """Show the result over the scan, at its largest lesion."""
+    def onDone(self, result, *further):
+        """Show the result over the scan, at its largest lesion. Those of further scans can be chosen under Compare."""
         try:
             report = results.report_of(result)
-            self._say(statusText(report), statusToolTip(report))
+            self._say(statusText(report, list(map(results.report_of, further))), statusToolTip(report))
             self._offerGrowth(report)
             self.lesion.showFilled()
             self.comparison.show(result)

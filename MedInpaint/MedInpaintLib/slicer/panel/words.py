@@ -10,8 +10,8 @@ def isBorderVisible(seam: float) -> bool:
     return seam > VISIBLE_SEAM
 
 
-def statusText(report: dict) -> str:
-    """What a run did and how well, with its warnings."""
+def statusText(report: dict, further: list[dict] | tuple = ()) -> str:
+    """What a run did and how well, with its warnings; `further` are the reports of scans filled together with it."""
     lesion = report["lesion"]
     text = _("{ml:.3g} ml in {count} lesion(s) filled in {seconds:.0f} s.").format(
         ml=lesion["volume_ml"], count=lesion["count"], seconds=report["seconds"]["total"]
@@ -26,7 +26,11 @@ def statusText(report: dict) -> str:
     if report["seam"] is not None:
         visible = isBorderVisible(report["seam"])
         text += " " + (_("Border of the fill: check it.") if visible else _("Border of the fill: good."))
-    return " ".join([text, *report["warnings"]])
+    if further:
+        text += " " + _("{count} scans were filled with one anatomy: each result can be chosen under Compare.").format(
+            count=len(further) + 1
+        )
+    return " ".join([text, *dict.fromkeys(sentence for each in (report, *further) for sentence in each["warnings"])])
 
 
 def statusToolTip(report: dict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ from .images import BINARY, check_scan_node, is_scalar_volume
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from ...pipeline import Result
+
 PREFIX = "MedInpaint."  # of node attributes and of the reference from a result to its input
 INPUT = PREFIX + "Input"
 UNCERTAINTY = PREFIX + "Uncertainty"
@@ -25,6 +27,40 @@ SYNTHETIC = PREFIX + "Synthetic"
 DESCRIPTION = "Synthetic: MedInpaint filled the lesion with invented tissue. For research only."
 REFERENCE_GEOMETRY = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
 RED = (0.86, 0.2, 0.18)
+
+
+def add_results(
+    volumes: Sequence[slicer.vtkMRMLScalarVolumeNode],
+    found: Sequence[Result],
+    output: slicer.vtkMRMLScalarVolumeNode | None = None,
+    keep_generated: bool = False,
+    keep_uncertainty: bool = False,
+) -> list[slicer.vtkMRMLScalarVolumeNode]:
+    """Add the nodes of a run, and return those of the results, that of the first scan first.
+
+    Args:
+        volumes: the scans that were filled together.
+        found: their results.
+        output: the node that takes the result of the first scan; None: a new one. All others get new ones.
+        keep_generated, keep_uncertainty: whether to add these volumes, too.
+
+    Raises: as `result_node`. After any error the scene is as it was.
+    """
+    added: list[slicer.vtkMRMLScalarVolumeNode] = []
+    with nodes.undo_on_failure(slicer.mrmlScene):
+        # The output comes last: it may replace the content of a node, which cannot be undone.
+        for volume, result in list(zip(volumes, found, strict=True))[::-1]:
+            if keep_generated:
+                generated_node(volume, result.generated)
+            uncertainty = None
+            if keep_uncertainty and result.uncertainty is not None:
+                uncertainty = uncertainty_node(volume, result.uncertainty)
+            is_last = len(added) == len(volumes) - 1
+            node = result_node(volume, result.image, result.report, output if is_last else None)
+            if uncertainty:
+                node.SetNodeReferenceID(UNCERTAINTY, uncertainty.GetID())
+            added.insert(0, node)
+    return added
 
 
 def result_node(
@@ -100,6 +136,11 @@ def uncertainty_node(volume: slicer.vtkMRMLScalarVolumeNode, image: sitk.Image) 
 def input_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:
     """The scan that a node was made from; None if it is gone, or if the node is not from MedInpaint."""
     return result.GetNodeReference(INPUT) if result is not None else None
+
+
+def is_from_medinpaint(node: slicer.vtkMRMLNode) -> bool:
+    """Whether MedInpaint added a volume: it is a result, a generated volume or an uncertainty."""
+    return is_synthetic(node) or input_of(node) is not None
 
 
 def uncertainty_of(result: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLNode | None:

@@ -5,7 +5,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from ..scene import views
+from . import views
 
 ORANGE = (1.0, 0.6, 0.1)
 FONT_SIZE = 14
