@@ -200,10 +200,11 @@ def test_ctrl_c_leaves_complete_files_only_and_the_next_run_does_the_rest(six, t
     assert run.returncode == 130
     nothing_is_half_done(output)
     done = len(read_entries(output))
-    assert len(list(output.glob("sub-*.html"))) == done
-    assert 1 <= done < 6
+    pages = len(list(output.glob("sub-*.html")))  # a scan that is done at this very moment has none yet
+    assert 1 <= pages <= done < 6
     counts, _ = fill_all(six, output)
     assert counts == {"filled": 6 - done, "present": done, "failed": 0}
+    assert len(list(output.glob("sub-*.html"))) == 6
 
 
 def test_the_loss_of_the_scheduler_ends_the_run_and_the_next_run_does_the_rest(six, tmp_path):

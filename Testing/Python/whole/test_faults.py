@@ -96,11 +96,11 @@ def case(small, fast_engine):
 
 @pytest.fixture
 def aligned(monkeypatch, case):
-    def prepared(image, mask, template, label, grow, progress, align):
+    def prepared(images, masks, template, label, grow, progress, align):
         progress(0.0, "aligning")
-        return case
+        return [case]
 
-    monkeypatch.setattr(pipeline, "prepare_case", prepared)
+    monkeypatch.setattr(pipeline, "prepare_cases", prepared)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def reference(small, case, tmp_path_factory) -> bytes:
     """The file that an undisturbed run writes in this process."""
     path = tmp_path_factory.mktemp("reference") / "result.nii.gz"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "prepare_case", lambda *_: case)
+        patch.setattr(pipeline, "prepare_cases", lambda *_: [case])
         run_files(small / "scan.nii.gz", small / "mask.nii.gz", Outputs(path), QUICK, Console())
     return path.read_bytes()
 
