@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..volumes.image import like, physical_points, same_grid
 from .intensities import SLOPED, Contrast, measure_contrast
 from .registration import WORKING_SPACING, bright_end, register, register_rigidly, shrink_scan, shrink_to_spacing
-from .resampling import resample_mask, to_matrix
+from .resampling import resample_mask, to_matrix, to_transform
 from .template import Template
 
 # Quality below which a user should look at the result. Well aligned T1-weighted scans reach 0.75 to 0.95, other
@@ -90,10 +90,7 @@ def align_like(
 
     The other arguments and errors are those of `align`.
     """
-    matrix = to_matrix(motion) @ to_matrix(first.transform)
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
+    transform = to_transform(to_matrix(motion) @ to_matrix(first.transform))
     extracted = is_brain_extracted(values, hole)
     shrunk = shrink_scan(scan, values, hole)
     extracted = extracted and _empty_around_brain(shrunk[0], template, transform)

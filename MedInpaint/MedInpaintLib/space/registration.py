@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TypeVar
 
@@ -33,15 +33,8 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
     fixed = shrink_to_spacing(template.image, WORKING_SPACING)
     coarse = shrink_to_spacing(template.image, 2 * WORKING_SPACING)
     region = sitk.GetArrayFromImage(_dilated_brain(template, coarse, margin)) > 0
-    average = sitk.GetArrayViewFromImage(coarse)
     method = _method(_dilated_brain(template, fixed, margin), known)
-    smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
-    hole = 1 - known
-
-    def cost(pose: sitk.Transform) -> float:
-        scan = sitk.GetArrayFromImage(sitk.Resample(smooth, coarse, pose, sitk.sitkLinear, 0.0))
-        compared = region & ~resample_mask(hole, coarse, pose)
-        return -mutual_information(average[compared], scan[compared])
+    cost = _disagreement(coarse, region, moving, known)
 
     def optimise(pose: Pose, levels: Sequence[tuple[int, float]]) -> Pose:
         method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
@@ -74,15 +67,6 @@ def register_rigidly(
         known: of `moving`, from `shrink_scan`.
     """
     mask = like(fixed, region.astype(np.uint8))
-    average = sitk.GetArrayViewFromImage(fixed)
-    smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
-    hole = 1 - known
-
-    def cost(pose: sitk.Transform) -> float:
-        scan = sitk.GetArrayFromImage(sitk.Resample(smooth, fixed, pose, sitk.sitkLinear, 0.0))
-        compared = region & ~resample_mask(hole, fixed, pose)
-        return -mutual_information(average[compared], scan[compared])
-
     centre = _physical_centre(region, fixed)
     foreground = sitk.GetArrayViewFromImage(moving) > 0.1
     shift = np.subtract(_physical_centre(foreground, moving), centre) if foreground.any() else np.zeros(3)
@@ -91,10 +75,26 @@ def register_rigidly(
     method = _method(mask, known)
     method.SetShrinkFactorsPerLevel([2, 1, 1])
     method.SetSmoothingSigmasPerLevel([2.0, 1.0, 0.0])
-    pose = min(poses, key=cost)
+    pose = min(poses, key=_disagreement(fixed, region, moving, known))
     method.SetInitialTransform(pose, inPlace=True)
     method.Execute(fixed, moving)
     return pose
+
+
+def _disagreement(
+    fixed: sitk.Image, region: np.ndarray, moving: sitk.Image, known: sitk.Image
+) -> Callable[[sitk.Transform], float]:
+    """A function of a pose: the negative mutual information of the two images in the region, without the hole."""
+    values = sitk.GetArrayViewFromImage(fixed)
+    smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
+    hole = 1 - known
+
+    def cost(pose: sitk.Transform) -> float:
+        scan = sitk.GetArrayFromImage(sitk.Resample(smooth, fixed, pose, sitk.sitkLinear, 0.0))
+        compared = region & ~resample_mask(hole, fixed, pose)
+        return -mutual_information(values[compared], scan[compared])
+
+    return cost
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 24) -> float:

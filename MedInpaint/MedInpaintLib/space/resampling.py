@@ -41,3 +41,11 @@ def to_matrix(transform: sitk.Transform) -> np.ndarray:
     matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
     matrix[:3, :3] = np.array([transform.TransformPoint(axis) for axis in np.eye(3).tolist()]).T - matrix[:3, 3:]
     return matrix
+
+
+def to_transform(matrix: np.ndarray) -> sitk.AffineTransform:
+    """The affine transform with this homogeneous 4 x 4 matrix (mm): the inverse of `to_matrix`."""
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    return transform

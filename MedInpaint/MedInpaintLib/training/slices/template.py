@@ -11,7 +11,7 @@ from scipy import linalg, ndimage
 
 from ...space.alignment import align
 from ...space.intensities import intensity_scale
-from ...space.resampling import to_matrix
+from ...space.resampling import to_matrix, to_transform
 from ...space.template import Template
 
 SIZE = (96, 128, 104)  # x, y, z
@@ -38,14 +38,6 @@ def build_template(paths: Sequence[Path], map_: Callable = map) -> Template:
         fits = list(map_(_register, [(path, template) for path in scans]))
         template = _average([(path, _common(matrix, fits)) for path, matrix in zip(scans, fits, strict=True)])
     return template
-
-
-def to_transform(matrix: np.ndarray) -> sitk.AffineTransform:
-    """The affine transform of a 4 x 4 homogeneous matrix (mm), the inverse of `to_matrix`."""
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
-    return transform
 
 
 def _register(task: tuple[Path, Template]) -> np.ndarray:
