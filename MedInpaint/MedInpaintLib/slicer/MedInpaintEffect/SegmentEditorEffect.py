@@ -12,7 +12,7 @@ from MedInpaintLib import InputError
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.settings import MAXIMUM_GROWTH
 from MedInpaintLib.slicer.logic import Job, sharedLogic
-from MedInpaintLib.slicer.panel.words import statusText, statusToolTip
+from MedInpaintLib.slicer.panel.words import notShownText, statusText, statusToolTip
 from MedInpaintLib.slicer.scene import results, views
 from MedInpaintLib.slicer.scene.mark import SyntheticMark
 
@@ -181,11 +181,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             self._showOutline()
         except Exception as error:
             logging.exception("MedInpaint could not show the result")
-            self.onFailed(
-                _("The result '{name}' was added, but it cannot be shown ({error}): see the application log.").format(
-                    name=result.GetName(), error=error
-                )
-            )
+            self.onFailed(notShownText(result.GetName(), error))
 
     def onFailed(self, sentence):
         """Say why there is no result."""

@@ -19,7 +19,7 @@ from .further import FurtherSection
 from .lesion import LesionSection
 from .many import ManySection
 from .model import ModelSection
-from .words import statusText, statusToolTip
+from .words import notShownText, statusText, statusToolTip
 
 INPUTS = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")  # label maps are scalar volumes, too
 PACKAGE = __name__.partition(".")[0]
@@ -239,11 +239,7 @@ class MedInpaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.comparison.show(result)
         except Exception as error:
             logging.exception("MedInpaint could not show the result")
-            self.onFailed(
-                _("The result '{name}' was added, but it cannot be shown ({error}): see the application log.").format(
-                    name=result.GetName(), error=error
-                )
-            )
+            self.onFailed(notShownText(result.GetName(), error))
         self._updateButtons()
 
     def _prepare(self):

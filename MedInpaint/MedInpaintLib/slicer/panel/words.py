@@ -33,6 +33,13 @@ def statusText(report: dict, further: list[dict] | tuple = ()) -> str:
     return " ".join([text, *dict.fromkeys(sentence for each in (report, *further) for sentence in each["warnings"])])
 
 
+def notShownText(name: str, error: Exception) -> str:
+    """That a result, a node of this name, is there but not on the screen."""
+    return _("The result '{name}' was added, but it cannot be shown ({error}): see the application log.").format(
+        name=name, error=error
+    )
+
+
 def statusToolTip(report: dict) -> str:
     """The same in numbers."""
     text = _("Computed on {device}. Alignment {quality:.2f}: correlation with the model's average brain.").format(
