@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .blending.blend import blend_into_scan, deviation_on_scan
-from .blending.noise import SURROUNDINGS
-from .blending.rim import FAR, Rim, find_rim
+from .blending.blend import blend_into_scan, box_near_hole, deviation_on_scan
+from .blending.rim import Rim, find_rim
 from .errors import InputError, explain_out_of_memory
 from .kept import Kept
 from .models.registry import find_model
@@ -23,8 +22,7 @@ from .settings import Settings
 from .space.case import cut_together, prepare_cases
 from .space.intensities import grey_is_brighter
 from .space.slices import Tissue, to_scan
-from .volumes.image import like, spacing_zyx, with_voxels
-from .volumes.mask import bounding_box
+from .volumes.image import like, with_voxels
 
 if TYPE_CHECKING:
     import torch
@@ -141,20 +139,23 @@ def inpaint_together(
 
     progress(0.85, "blending", "blending the generated tissue into the scan")
     blended = [blend(case, prediction, settings) for case, prediction in zip(cases, predictions, strict=True)]
-    filled = [with_voxels(case.scan, new, case.hole) for case, (new, *_) in zip(cases, blended, strict=True)]
+    images = [with_voxels(case.scan, new, case.hole) for case, (new, *_) in zip(cases, blended, strict=True)]
     clock.end("blending")
 
-    results: list[Result] = []
-    for case, prediction, image, (new, generated, deviation) in zip(cases, predictions, filled, blended, strict=True):
-        about_run = model, settings, used_device, clock.seconds, warnings
-        report = run_report(case, prediction.search, new, deviation, prediction.rim, *about_run)
-        if len(cases) > 1:
-            number = len(results) + 1
-            report["together"] = {"scan": number, "of": len(cases), "moved_mm": round(case.moved, 2)}
-        uncertainty = None if deviation is None else like(case.scan, deviation)
-        results.append(Result(image, like(case.scan, generated), uncertainty, report, case.hole))
+    reports = [
+        run_report(case, found.search, new, deviation, found.rim, model, settings, used_device, clock.seconds, warnings)
+        for case, found, (new, _, deviation) in zip(cases, predictions, blended, strict=True)
+    ]
+    if len(cases) > 1:
+        for number, (report, moved) in enumerate(zip(reports, [case.moved for case in cases], strict=True), start=1):
+            report["together"] = {"scan": number, "of": len(cases), "moved_mm": round(moved, 2)}
+    made = [(case.hole, generated, deviation) for case, (_, generated, deviation) in zip(cases, blended, strict=True)]
+    del cases, predictions, blended  # they have the size of the scans: free them before the next ones are allocated
     progress(1.0, "done", "finished")
-    return results
+    return [
+        Result(image, like(image, generated), None if deviation is None else like(image, deviation), report, hole)
+        for image, report, (hole, generated, deviation) in zip(images, reports, made, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Prediction:
         search: the result of the latent search.
         stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
         rim: whether the mask looks tight.
-        tissue: G(z) on the scan's grid; None: not computed yet.
+        tissue: G(z) on the scan's grid near the hole, see `box_near_hole`; None: not computed yet.
     """
 
     slices: np.ndarray
@@ -211,8 +212,9 @@ def predict_together(
         return first
     judged = []
     for case, prediction in zip(cases, first, strict=True):
-        tissue = tissue_on_scan(case, prediction)
-        judged.append(replace(prediction, rim=find_rim(case, tissue), tissue=tissue))
+        near = case.crop(box_near_hole(case))
+        tissue = tissue_on_scan(near, prediction)
+        judged.append(replace(prediction, rim=find_rim(near, tissue), tissue=tissue))
     if not any(each.rim.tight for each in judged):
         return judged
     second = generate_all(cut_together(cases, [each.rim.width for each in judged]), FIRST, 1 - FIRST)
@@ -265,21 +267,21 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     source, valid = to_scan(case.scan, prediction.slices, case.slices, case.alignment, case.template)
-    tissue = prediction.tissue or tissue_on_scan(case, prediction)
-    filled, noise = blend_into_scan(case, source, tissue, settings, prediction.rim.tight)
+    box = box_near_hole(case)
+    near = case.crop(box)
+    tissue = prediction.tissue or tissue_on_scan(near, prediction)
+    filled, noise = blend_into_scan(near, source[box], tissue, settings, prediction.rim.tight)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, source * valid, deviation
 
 
 def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
-    """G(z) on the scan's grid, near the hole: no step looks farther."""
-    box = bounding_box(case.hole, np.maximum(SURROUNDINGS, np.ceil(FAR[1] / spacing_zyx(case.scan)).astype(int) + 1))
-    near, found = case.crop(box), prediction.search
+    """G(z) on the grid of the case's scan."""
     own = replace(case.slices, scale=1.0, floor=0.0)
-    scan_like, valid = to_scan(near.scan, found.slices, case.slices, case.alignment, case.template)
-    model_like, _ = to_scan(near.scan, found.tissue, own, case.alignment, case.template)
-    near_tissue = Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
-    return near_tissue.uncrop(box, case.hole.shape)
+    found = prediction.search
+    scan_like, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    model_like, _ = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
+    return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
 
 
 class _Clock:

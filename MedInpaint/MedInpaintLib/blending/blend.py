@@ -13,13 +13,19 @@ from ..volumes.mask import bounding_box
 from .matern import matern_blend, matern_correlation
 from .noise import SURROUNDINGS, estimate_noise, white_matter
 from .poisson import harmonic_fill, poisson_blend
-from .rim import rim_voxels
+from .rim import FAR, rim_voxels
 from .texture import missing_noise, sharpen
 
 RIM_TRUST = 1e-9  # of a known voxel that is probably lesion
 LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 NOISE_DETAIL = 0.5  # detail of this many standard deviations of the noise is taken for noise
 DETAIL_REACH = 2.0  # mm; the detail is measured in a Gaussian window of this standard deviation
+
+
+def box_near_hole(case: Case) -> tuple[slice, ...]:
+    """The part (z, y, x) of the scan's grid beyond which neither `find_rim` nor `blend_into_scan` looks."""
+    zones = np.ceil(FAR[1] / spacing_zyx(case.scan)).astype(int) + 1
+    return bounding_box(case.hole, np.maximum(SURROUNDINGS, zones))
 
 
 def blend_into_scan(

@@ -66,13 +66,6 @@ class Tissue:
         """The part in a box."""
         return Tissue(self.scan_like[box], self.model_like[box], self.valid[box], self.bright)
 
-    def uncrop(self, box: tuple[slice, ...], shape: tuple[int, ...]) -> Tissue:
-        """In an array of this shape, of which this is the part in the box; nothing is valid elsewhere."""
-        whole = Tissue(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool), self.bright)
-        part = whole.crop(box)  # views
-        part.scan_like[:], part.model_like[:], part.valid[:] = self.scan_like, self.model_like, self.valid
-        return whole
-
 
 def cut_slices(
     scan: sitk.Image,
