@@ -325,7 +325,7 @@ def test_a_scan_given_to_train_and_to_tune_is_refused(small, tmp_path, capfd):
 
 OPTIONS = {
     "--model": ("gan7", "gan7"), "--label": ("1", 1), "--grow": ("1.5", 1.5), "--iterations": ("7", 7),
-    "--restarts": ("3", 3), "--window": ("9", 9), "--prior-weight": ("0.5", 0.5), "--seed": ("11", 11),
+    "--window": ("9", 9), "--prior-weight": ("0.5", 0.5), "--seed": ("11", 11),
 }  # fmt: skip
 SWITCHES = {
     "--no-weighting": ("weighting", False), "--no-prior": ("prior", False), "--no-residual": ("residual", False),

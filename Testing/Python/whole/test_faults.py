@@ -456,7 +456,7 @@ def test_a_file_name_that_the_terminal_cannot_show_does_not_stop_a_run(folder):
 # --- memory
 
 
-@pytest.mark.parametrize("at", ["_start", "step", "best"])
+@pytest.mark.parametrize("at", ["_start", "step", "results"])
 def test_a_device_that_is_full_at_any_point_of_the_search_changes_only_the_batches(case, monkeypatch, at):
     """The CPU stands for the device. The result is that of a search with small batches from its start."""
     monkeypatch.setattr(device, "release_memory", lambda device: None)
