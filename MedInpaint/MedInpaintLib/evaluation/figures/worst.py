@@ -1,9 +1,9 @@
 """The cases in which the default model gains least over the harmonic fill, each with a sentence on why.
 
-The mean squared error of a fill is the sum of three parts (Kobayashi & Salam 2000, Agronomy Journal 92:345-352): the
-to 12): the squared mean error (brightness), the squared difference of the standard deviations of fill and truth
-(contrast), and 2 SD SD' (1 - r), where r is their correlation (structure). The sentence names the part in which the
-fill does worst against the harmonic fill.
+The mean squared error of a fill is the sum of three parts (Kobayashi & Salam 2000, Agronomy Journal 92:345-352):
+brightness, the squared mean error; contrast, the squared difference of the standard deviations of fill and truth;
+structure, 2 SD SD' (1 - r), where r is their correlation. The sentence names the part in which the fill does worst
+against the harmonic fill.
 """
 
 from __future__ import annotations
