@@ -113,8 +113,8 @@ def to_model_grid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resample the known voxels to the model grid by normalised convolution, so that the hole has no influence.
 
-    `grid` is that of the template, or a slab of it. Returns the values (float32) and the known share of each voxel (0 to
-    1), both (z, y, x).
+    `grid` is that of the template, or a slab of it. Returns the values (float32) and the known share of each voxel
+    (0 to 1), both (z, y, x).
     """
     spacing = grid.GetSpacing()[0]
 
@@ -213,7 +213,7 @@ def _nearest_to_hole(
 
 
 def _field_of_view(scan: sitk.Image, grid: sitk.Image, transform: sitk.Transform) -> np.ndarray:
-    """The scan's field of view on a grid in model space, bool (z, h, w), to half a voxel beyond the outermost centres."""
+    """The scan's field of view on a grid in model space, bool (z, h, w): half a voxel beyond the outermost centres."""
     to_scan = np.linalg.inv(affine(scan)) @ to_matrix(transform) @ affine(grid)
     z, y, x = np.ogrid[tuple(slice(length) for length in grid.GetSize()[::-1])]
     inside = np.ones(grid.GetSize()[::-1], bool)
