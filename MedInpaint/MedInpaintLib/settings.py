@@ -40,7 +40,7 @@ class Settings:
     device: str = "auto"
     label: int | None = None
     grow: float = 0.0
-    iterations: int = 40
+    iterations: int = 20
     prior_weight: float | None = None
     window: int = 7
     weighting: bool = True

@@ -22,12 +22,14 @@ from .context import ScanLoss, context_weights
 from .curve import as_model_sees, slope
 from .deformation import Deformation, roughness
 
-LEARNING_RATE = 0.1  # of z; the gain, the offset and the bend have a tenth of it
+LEARNING_RATE = 0.2  # of z
+STUDY_RATE = 0.1  # the same for the search of the paper alone
+CURVE_RATE = 0.02  # of the gain and the offset of the contrast curve
 CHUNK = 32  # slices that are decoded at once by default; bounds memory
 CHECK_EVERY = 10  # steps between two checks of the loss
-KNOT_RATE = 0.3  # learning rate of the deformation's knots, in pixels
+KNOT_RATE = 0.6  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
-BEND_RATE = 0.01  # learning rate of the bend of the contrast curve
+BEND_RATE = 0.02  # learning rate of the bend of the contrast curve
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
@@ -156,11 +158,10 @@ class _Descent:
         self.u = self._start(self.scans[0]).requires_grad_()
         self.deformation = Deformation(heights, stacks[0].image.shape[1:], self.device)
         self.knots = torch.zeros(self.deformation.knots, device=self.device, requires_grad=True)
-        variables = [(self.u, LEARNING_RATE)]
+        variables = [(self.u, STUDY_RATE if settings.slicewise else LEARNING_RATE)]
         if not settings.slicewise:
-            rate = 0.1 * LEARNING_RATE
             for scan in self.scans:
-                variables += [(scan.gain, rate), (scan.offset, rate)]
+                variables += [(scan.gain, CURVE_RATE), (scan.offset, CURVE_RATE)]
                 variables += [] if scan.straight else [(scan.bend, BEND_RATE)]
             variables.append((self.knots, KNOT_RATE))
         self.adam = Adam(variables, max(settings.iterations, 1))

@@ -75,7 +75,7 @@ class MedInpaintParameterNode:
     model: str = "linear"
     modelFolder: str = ""
     device: Device = Device.AUTO
-    iterations: Annotated[int, WithinRange(0, 1000)] = 40
+    iterations: Annotated[int, WithinRange(0, 1000)] = 20
     priorWeight: Annotated[float, WithinRange(AUTOMATIC, 100)] = AUTOMATIC
     window: Annotated[int, WithinRange(3, 31)] = 7
     weighting: bool = True

@@ -43,7 +43,7 @@ def instant(monkeypatch):
         report |= {"contrast": {"name": "T1", "levels": [0, 1], "curve": [0, 700]}}
         uncertainty = sitk.Cast(mask, sitk.sitkFloat32) * 12.5 if settings.residual else None
         _, hole = check_input(scan, mask, settings.label, settings.grow)
-        return [Result(scan, sitk.Cast(scan, sitk.sitkFloat32), uncertainty, report, hole)]
+        return [Result(scan, uncertainty, report, hole, lambda: sitk.Cast(scan, sitk.sitkFloat32))]
 
     monkeypatch.setattr(outputs, "inpaint_together", copy)
     return runs

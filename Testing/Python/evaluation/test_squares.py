@@ -15,7 +15,7 @@ from MedInpaintLib.evaluation.fills.baselines import harmonic
 from MedInpaintLib.evaluation.fills.models import latent_fill
 from MedInpaintLib.evaluation.holes.squares import cut_square
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
-from MedInpaintLib.pipeline import Prediction
+from MedInpaintLib.prediction import Prediction
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.volumes.image import like

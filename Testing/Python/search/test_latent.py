@@ -9,7 +9,7 @@ from MedInpaintLib.errors import Cancelled, InputError
 from MedInpaintLib.models.gan import GAN
 from MedInpaintLib.models.linear import Brains, Linear
 from MedInpaintLib.models.vae import LATENT, VAE
-from MedInpaintLib.pipeline import generate
+from MedInpaintLib.prediction import generate
 from MedInpaintLib.search import latent
 from MedInpaintLib.search.context import context_weights
 from MedInpaintLib.search.device import choose_device

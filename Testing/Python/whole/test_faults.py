@@ -47,7 +47,7 @@ def inpaint_together(scans, masks, settings, progress):
     report = {"lesion": {"volume_ml": 1.0, "count": 1}, "seconds": {"total": 1.0}, "warnings": []}
     report |= {"contrast": {"name": "T1", "levels": [0, 1], "curve": [0, 700]}}
     hole = sitk.GetArrayFromImage(mask) != 0
-    return [Result(scan + settings.seed, sitk.Cast(scan, sitk.sitkFloat32), None, report, hole)]
+    return [Result(scan + settings.seed, None, report, hole, lambda: sitk.Cast(scan, sitk.sitkFloat32))]
 
 outputs.inpaint_together = inpaint_together
 sys.modules["MedInpaintLib.search.device"] = SimpleNamespace(choose_device=lambda name: name)  # avoids loading torch
@@ -490,7 +490,7 @@ def test_a_lack_of_memory_outside_the_search_is_reported_in_one_sentence(folder,
     before = content(folder)
     report = {"warnings": [], "contrast": None}
     hole = np.zeros(read_image(folder / "scan.nii.gz").GetSize()[::-1], bool)
-    filled = lambda scans, *_: [outputs.Result(scan, scan, None, report, hole) for scan in scans]  # noqa: E731
+    filled = lambda scans, *_: [outputs.Result(scans[0], None, report, hole, lambda: scans[0])]  # noqa: E731
     monkeypatch.setattr(outputs, "inpaint_together", filled)
     monkeypatch.setattr(outputs, stage, lambda *_: np.zeros(10**14))
     arguments = (str(folder / name) for name in ("scan.nii.gz", "mask.nii.gz", "result.nii.gz"))

@@ -72,7 +72,7 @@ def test_reading_checking_and_writing_withstand_hostile_input(small, case):
     def copy(scans, masks, settings, progress):
         (scan,), (mask,) = scans, masks
         _, hole = check_input(scan, mask, settings.label, settings.grow)
-        return [Result(scan, scan, scan, {"warnings": []}, hole)]
+        return [Result(scan, scan, {"warnings": []}, hole, lambda: scan)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outputs, "inpaint_together", copy)
