@@ -19,7 +19,7 @@ from .report.run import run_report
 from .search.fallback import with_fallback
 from .settings import Settings
 from .space.case import prepare_cases
-from .space.slices import to_scan
+from .space.slices import slices_on_scan, to_scan
 from .volumes.image import like, with_voxels
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _generated(
     stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template, image: sitk.Image
 ) -> sitk.Image:
     """`Result.generated`: the predicted slices on the grid of an image. Arguments as for `to_scan`."""
-    source, valid = to_scan(image, stack, slices, alignment, template)
-    return like(image, source * valid)
+    there = slices_on_scan(image, slices, alignment, template)
+    return like(image, to_scan(image, stack, slices, alignment, template) * there)
 
 
 class _Clock:

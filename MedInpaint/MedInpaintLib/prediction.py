@@ -13,7 +13,7 @@ from .blending.rim import Rim, find_rim
 from .settings import Settings
 from .space.case import cut_together
 from .space.intensities import grey_is_brighter
-from .space.slices import Tissue, to_scan
+from .space.slices import Tissue, slices_on_scan, to_scan
 
 if TYPE_CHECKING:
     from .models.latent_model import LatentModel
@@ -124,7 +124,7 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     """
     case = replace(case, slices=prediction.stack)
     near = case.crop(box_near_hole(case))
-    source, _ = to_scan(near.scan, prediction.slices, near.slices, near.alignment, near.template)
+    source = to_scan(near.scan, prediction.slices, near.slices, near.alignment, near.template)
     tissue = prediction.tissue or tissue_on_scan(near, prediction)
     filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.tight)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
@@ -135,6 +135,7 @@ def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
     """G(z) on the grid of the case's scan."""
     own = replace(case.slices, scale=1.0, floor=0.0)
     found = prediction.search
-    scan_like, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
-    model_like, _ = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
+    scan_like = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    model_like = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
+    valid = slices_on_scan(case.scan, case.slices, case.alignment, case.template)
     return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))

@@ -26,24 +26,25 @@ from ..space.slices import Slices
 
 REACH = 4.5  # pixels
 RING = 4  # pixels; the width of the ring of known pixels around a hole
-MAXIMUM_KNOWN = 1500  # known pixels; from more, a sample is drawn, with a probability that falls with the distance
+MAXIMUM_KNOWN = 1000  # known pixels; from more, a sample is drawn, with a probability that falls with the distance
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels, of the detail that no brain of the model has
 NOISE = 0.1  # intensity; standard deviation of a known pixel: noise, and detail that does not reach into the hole
-UNRELATED = 10.0  # the same for contrasts whose residual has little to do with that of T1-weighted brains
 MARGIN = 2  # pixels; unknown pixels this close to a hole are filled too, and holes closer than 4 pixels become one
 FAR = 3 * REACH  # from the known pixels; they change the mean here by about 1 % only
 BATCH = 2000  # unknown pixels at once; bounds memory at about 100 MB
 
 
-def residual_noise(slices: Slices, curve: NDArray[np.floating]) -> float:
-    """NOISE for T1 and FLAIR; UNRELATED for T2 and other curved contrasts, which kriging cost up to 3.6 dB.
+def residual_noise(slices: Slices, curve: NDArray[np.floating]) -> float | None:
+    """NOISE for T1 and FLAIR; None for T2 and other curved contrasts, which kriging cost up to 3.6 dB.
+
+    Their residual has little to do with the differences between T1-weighted brains.
 
     Args:
         slices: of the scan.
         curve: (k,), the contrast curve that the search found.
     """
     related = np.array_equal(slices.curve, LEVELS) or contrast_name(curve) == "FLAIR"
-    return NOISE if related else UNRELATED
+    return NOISE if related else None
 
 
 def krige_residual(
@@ -51,7 +52,7 @@ def krige_residual(
     slices: Slices,
     components: Components,
     device: torch.device | str = "cpu",
-    noise: float = NOISE,
+    noise: float | None = NOISE,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Add the posterior mean of the residual to generated slices, and compute its posterior standard deviation.
 
@@ -61,7 +62,7 @@ def krige_residual(
         components: as `search` returns it; the prior covariance of two pixels of a slice is the scalar product of
             their components.
         device: the torch device that solves the linear systems.
-        noise: see `residual_noise`; with UNRELATED the mean stays that of G(z) and the deviation that of the prior.
+        noise: see `residual_noise`; with None the mean stays G(z), and the deviation that of the prior.
 
     Returns two float32 arrays (n, h, w):
         mean: the posterior mean in the hole and in the ring, so that a blending compares the scan with the same smooth
@@ -77,6 +78,8 @@ def krige_residual(
     near = fill & (ndimage.distance_transform_edt(~ring) <= FAR) if ring.any() else np.zeros_like(fill)
     variance, values, row = _prior(components, fill | ring, ring | near)
     variance[~fill] = 0
+    if noise is None:
+        return mean, np.sqrt(variance)
 
     random = np.random.default_rng(0)
     for known, unknown in _pixels_by_hole(slices.hole, ring, near):

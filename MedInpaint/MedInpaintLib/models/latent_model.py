@@ -21,12 +21,15 @@ class LatentModel(nn.Module, ABC):
     Attributes:
         brains: the training brains. Their covariance is the prior of what the generator leaves unexplained (kriging).
         latent: numbers in z, which are standard normal under the prior.
+        pixelwise: whether `decode` makes each pixel from z and from the same pixel of what `at_height` gives, so that
+            a part of the slices can be made alone.
     """
 
     prior_weight: float  # lambda, if Settings gives none
     latent_bound: float = math.inf  # of every |u| in the search
     brains: Brains
     latent: int
+    pixelwise = False
 
     def generate(self, z: Tensor, height: Tensor) -> Tensor:
         """Slices (n, 1, h, w) in model intensities from latents (n, latent) at relative heights (n,), 0 to 1."""

@@ -5,6 +5,8 @@ Source: Yeh et al., "Semantic Image Inpainting with Deep Generative Models", CVP
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
@@ -38,6 +40,14 @@ class ScanLoss:
         self.straight = torch.equal(self.start_curve, tensor(LEVELS))
         self.gain, self.offset = (torch.full((), x, device=device, requires_grad=True) for x in (1.0, 0.0))
         self.bend = torch.zeros(len(LEVELS), device=device, requires_grad=not self.straight)
+
+    def of_rows(self, rows: slice) -> ScanLoss:
+        """The loss of some rows of the slices, with the same variables."""
+        part = copy(self)
+        part.image, part.unknown, part.weight = (
+            tensor[..., rows, :] for tensor in (self.image, self.unknown, self.weight)
+        )
+        return part
 
     def curve(self) -> Tensor:
         """The contrast curve's values (k,) at LEVELS."""

@@ -23,13 +23,16 @@ class Deformation:
         heights: int (n,), ascending: the slices' indices along the model grid.
         size: (h, w) of a slice.
         device: a torch device.
+        rows: the rows of the slices that are deformed; h is their number in what follows.
     """
 
-    def __init__(self, heights: np.ndarray, size: tuple[int, int], device: torch.device):
+    def __init__(self, heights: np.ndarray, size: tuple[int, int], device: torch.device, rows: slice = slice(None)):
         positions = (heights - heights[0], np.arange(size[0]), np.arange(size[1]))
-        self._bases = [
+        z, y, x = (
             spline_basis(along, distance).to(device) for along, distance in zip(positions, KNOT_DISTANCE, strict=True)
-        ]
+        )
+        self._bases = z, y[rows], x
+        size = len(self._bases[1]), size[1]
         y, x = torch.meshgrid(*(torch.linspace(-1, 1, side, device=device) for side in size), indexing="ij")
         self._identity = torch.stack([x, y], dim=-1)
         # One pixel in the units of grid_sample, in which each side has the length 2.
@@ -76,4 +79,5 @@ def spline_basis(positions: np.ndarray, distance: int) -> Tensor:
 
 
 def _interpolate(slices: Tensor, grid: Tensor) -> Tensor:
-    return nnf.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    # The background beyond a whole slice is 0, as its edge is; beyond some rows of it, the next row is the best guess.
+    return nnf.grid_sample(slices, grid, mode="bilinear", padding_mode="border", align_corners=True)

@@ -31,6 +31,7 @@ KNOT_RATE = 0.6  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 BEND_RATE = 0.02  # learning rate of the bend of the contrast curve
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
+ROWS = 20  # pixels; with a pixelwise model, the search compares the rows of the slices this close to those of the hole
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
 # A function of a slice's index and of some of its pixels, bool (h, w). It returns the change of these pixels for a unit
@@ -126,10 +127,32 @@ def search_together(
     return descent.results(step)
 
 
+def rows_near(hole: np.ndarray) -> slice:
+    """The rows of the slices (n, h, w) of which the search knows: those of the hole, and ROWS more on both sides."""
+    used = np.flatnonzero(hole.any(axis=(0, 2)))
+    return slice(max(int(used[0]) - ROWS, 0), int(used[-1]) + 1 + ROWS)
+
+
 def slice_coupling(heights: np.ndarray) -> Tensor:
     """C, lower triangular (n, n); C C^T is the prior correlation of the latents of slices at heights (n,)."""
     distance = torch.as_tensor(np.abs(heights[:, None] - heights[None, :]), dtype=torch.float64)
     return torch.linalg.cholesky(CORRELATION**distance).float()
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the loss compares: all of the slices, or some rows of them."""
+
+    scans: list[ScanLoss]
+    at_height: tuple[Tensor, ...]
+    deformation: Deformation
+
+    def of_rows(self, rows: slice, deformation: Deformation) -> _View:
+        return _View(
+            [scan.of_rows(rows) for scan in self.scans],
+            tuple(tensor[..., rows, :] for tensor in self.at_height),
+            deformation,
+        )
 
 
 class _Descent:
@@ -146,17 +169,22 @@ class _Descent:
 
         heights = stacks[0].heights
         hole = np.any([slices.hole for slices in stacks], axis=0)
+        rows = rows_near(hole) if network.pixelwise and not settings.slicewise else slice(None)
         self.scans = []
         for slices in stacks:
             weights = context_weights(hole, slices.context, heights, settings.window, settings.weighting)
+            weights[:, np.delete(np.arange(hole.shape[1]), rows)] = 0
             curve = LEVELS if settings.slicewise else slices.curve
             self.scans.append(ScanLoss(slices, weights, curve, self.device))
         self.height = torch.as_tensor(heights / (count - 1), dtype=torch.float32).to(self.device)
-        self.at_height = network.at_height(self.height)
         coupling = torch.eye(len(heights)) if settings.slicewise else slice_coupling(heights)
         self.coupling = coupling.to(self.device)
         self.u = self._start(self.scans[0]).requires_grad_()
-        self.deformation = Deformation(heights, stacks[0].image.shape[1:], self.device)
+        self.deformation = Deformation(heights, hole.shape[1:], self.device)
+        self.whole = _View(self.scans, network.at_height(self.height), self.deformation)
+        self.near = self.whole
+        if network.pixelwise:
+            self.near = self.whole.of_rows(rows, Deformation(heights, hole.shape[1:], self.device, rows))
         self.knots = torch.zeros(self.deformation.knots, device=self.device, requires_grad=True)
         variables = [(self.u, STUDY_RATE if settings.slicewise else LEARNING_RATE)]
         if not settings.slicewise:
@@ -168,12 +196,12 @@ class _Descent:
 
     def step(self) -> Tensor:
         """Take one step of Adam and return the loss before it."""
-        roots = self._latents()
+        roots = self._latents(self.near)
         # Separate leaf tensors collect the gradient of the decoder chunk by chunk.
         z, displacement = leaves = tuple(root.detach().requires_grad_() for root in roots)
         total = torch.zeros((), device=self.device)
         for part in self._chunks():
-            loss = self._loss(z, displacement, part)[0].sum()
+            loss = self._loss(self.near, z, displacement, part)[0].sum()
             loss.backward()
             total += loss.detach()
         # The products pass the leaves' gradients on. `torch.autograd.backward` with gradients would load sympy first.
@@ -191,8 +219,8 @@ class _Descent:
     @torch.no_grad()
     def results(self, iterations: int) -> list[tuple[Generated, Components]]:
         """The results of the scans after this number of steps."""
-        z, displacement = self._latents()
-        found = [self._loss(z, displacement, part) for part in self._chunks()]
+        z, displacement = self._latents(self.whole)
+        found = [self._loss(self.whole, z, displacement, part) for part in self._chunks()]
         losses, tissue = (torch.cat(parts) for parts in zip(*found, strict=True))
 
         def result(scan: ScanLoss) -> tuple[Generated, Components]:
@@ -224,15 +252,15 @@ class _Descent:
         u = torch.linalg.solve_triangular(self.coupling, z, upper=False)
         return u.clamp(-self.network.latent_bound, self.network.latent_bound)
 
-    def _latents(self) -> tuple[Tensor, Tensor]:
+    def _latents(self, view: _View) -> tuple[Tensor, Tensor]:
         """z (n, latent), and the displacements in pixels (n, h, w, 2)."""
-        return self.coupling @ self.u, self.deformation.displacement(self.knots)
+        return self.coupling @ self.u, view.deformation.displacement(self.knots)
 
-    def _loss(self, z: Tensor, displacement: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+    def _loss(self, view: _View, z: Tensor, displacement: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """The loss (chunk,) of each slice of one chunk, and G(z), deformed, (chunk, 1, h, w)."""
-        decoded = self.network.decode(z[part], *(tensor[part] for tensor in self.at_height))
-        tissue = self.deformation.warp(decoded, displacement[part])
-        loss = torch.stack([scan(tissue, part) for scan in self.scans]).sum(0)
+        decoded = self.network.decode(z[part], *(tensor[part] for tensor in view.at_height))
+        tissue = view.deformation.warp(decoded, displacement[part])
+        loss = torch.stack([scan(tissue, part) for scan in view.scans]).sum(0)
         if self.prior_weight:
             loss = loss + self.prior_weight * self.network.prior_loss(self.u[part], decoded, self.height[part])
         return loss, tissue
@@ -241,11 +269,13 @@ class _Descent:
     def _components(self, z: Tensor, displacement: Tensor, curve: Tensor, index: int, pixels: np.ndarray) -> np.ndarray:
         """See `Components`; z (latent,) is of this slice, the displacement of all slices, (n, h, w, 2)."""
         one = slice(index, index + 1)
-        decoded = self.network.decode(z[None], *(tensor[one] for tensor in self.at_height))
-        both = torch.cat([decoded, self.network.brains.components(self.height[one])], dim=1)
+        decoded = self.network.decode(z[None], *(tensor[one] for tensor in self.whole.at_height))
         mask = torch.as_tensor(pixels, device=self.device)
-        warped = self.deformation.warp_pixels(both, displacement[one], mask)[0]
-        return (slope(curve, warped[0]) * warped[1:]).T.cpu().numpy()
+        tissue, components = (
+            self.deformation.warp_pixels(each, displacement[one], mask)[0]
+            for each in (decoded, self.network.brains.components(self.height[one]))
+        )
+        return (slope(curve, tissue[0]) * components).T.cpu().numpy()
 
     def _chunks(self) -> list[slice]:
         """The slices that are decoded at once."""

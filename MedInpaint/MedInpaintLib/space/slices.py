@@ -117,14 +117,20 @@ def to_model_grid(
     (0 to 1), both (z, y, x).
     """
     spacing = grid.GetSpacing()[0]
+    sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
 
-    def smooth(array: np.ndarray) -> np.ndarray:
-        sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
-        image = sitk.SmoothingRecursiveGaussian(like(scan, array.astype(np.float32)), sigmas)
+    def smooth(part: sitk.Image, array: np.ndarray) -> sitk.Image:
+        return sitk.SmoothingRecursiveGaussian(like(part, array.astype(np.float32)), sigmas)
+
+    def resampled(image: sitk.Image) -> np.ndarray:
         return sitk.GetArrayFromImage(sitk.Resample(image, grid, transform, sitk.sitkLinear, 0.0))
 
-    share = smooth(known)
-    total = smooth(np.where(known, values, 0.0))
+    known_share = np.ones(known.shape, np.float32)
+    if not known.all():
+        near = bounding_box(~known, MARGIN)  # the share is 1 elsewhere
+        known_share[near] -= sitk.GetArrayFromImage(smooth(scan[near[::-1]], ~known[near]))
+    share = resampled(like(scan, known_share))
+    total = resampled(smooth(scan, np.where(known, values, 0.0)))
     return np.where(share > 0.1, total / np.maximum(share, 0.1), 0.0).astype(np.float32), share
 
 
@@ -160,22 +166,24 @@ def searched_heights(hole: np.ndarray) -> np.ndarray:
 
 def to_scan(
     scan: sitk.Image, stack: np.ndarray, slices: Slices, alignment: Alignment, template: Template
-) -> tuple[np.ndarray, np.ndarray]:
-    """Generated slices on the scan's grid, in scan intensities.
+) -> np.ndarray:
+    """Generated slices on the scan's grid, in scan intensities, float32 (z, y, x).
+
+    Between and beyond the slices the nearest one is repeated, for two of the scan's voxels beyond the outermost ones.
 
     Args:
         scan: gives the grid.
         stack: float32 (n, h, w), model intensities, at slices.heights.
-
-    Returns G(z), float32 (z, y, x), and where it is defined, bool (z, y, x). Elsewhere the nearest slice is repeated,
-    for two of the scan's voxels beyond the outermost slices.
     """
+    return _on_scan(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
+
+
+def slices_on_scan(scan: sitk.Image, slices: Slices, alignment: Alignment, template: Template) -> np.ndarray:
+    """Where the slices lie on the scan's grid, bool (z, y, x)."""
     there = np.isin(np.arange(slices.heights[0], slices.heights[-1] + 1), slices.heights)[:, None, None]
-    there = np.broadcast_to(there, (len(there), *stack.shape[1:])).astype(np.uint8)
+    there = np.broadcast_to(there, (len(there), *slices.image.shape[1:])).astype(np.uint8)
     slab = template.image[:, :, int(slices.heights[0]) : int(slices.heights[-1]) + 1]
-    valid = resample_mask(like(slab, there), scan, alignment.transform.GetInverse())
-    generated = _on_scan(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
-    return generated, valid
+    return resample_mask(like(slab, there), scan, alignment.transform.GetInverse())
 
 
 def deviation_to_scan(

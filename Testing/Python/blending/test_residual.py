@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from MedInpaintLib.blending import residual
-from MedInpaintLib.blending.residual import MARGIN, NOISE, REACH, RING, UNRELATED, krige_residual, residual_noise
+from MedInpaintLib.blending.residual import MARGIN, NOISE, REACH, RING, krige_residual, residual_noise
 from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.space.slices import Slices
 from scipy.ndimage import distance_transform_edt, gaussian_filter
@@ -57,7 +57,7 @@ def test_kriging_predicts_slices_of_a_latent_that_varies_in_space(fields, hole):
 def test_an_unrelated_residual_changes_nothing_and_leaves_the_deviation_of_the_prior(fields, hole):
     generated = np.full(SHAPE, 0.5, np.float32)
     observed = generated + gaussian_filter(np.random.default_rng(2).normal(size=SHAPE), 2)
-    mean, deviation = krige(fields, generated, slices_of(observed, hole), noise=UNRELATED)
+    mean, deviation = krige(fields, generated, slices_of(observed, hole), noise=None)
     np.testing.assert_allclose(mean, generated, atol=2e-3)
     prior = np.sqrt((fields**2).sum(axis=1) + residual.DETAIL**2)
     np.testing.assert_allclose(deviation[hole], prior[hole], rtol=0.02)
@@ -70,7 +70,7 @@ def test_the_residual_of_a_t2_weighted_scan_counts_for_nothing(hole):
     )
     assert residual_noise(t1, LEVELS) == NOISE
     assert residual_noise(replace(t1, curve=flair), flair) == NOISE
-    assert residual_noise(replace(t1, curve=t2), t2) == UNRELATED
+    assert residual_noise(replace(t1, curve=t2), t2) is None
 
 
 def test_mean_and_deviation_are_those_of_the_gaussian_process(fields):

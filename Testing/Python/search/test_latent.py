@@ -192,7 +192,7 @@ def test_a_gans_search_leads_to_slices_that_its_discriminator_takes_for_real(gan
         descent = latent._Descent(gan, [slices], COUNT, replace(SETTINGS, prior_weight=weight, iterations=20))
         for _ in range(20):
             descent.step()
-        z, _ = descent._latents()
+        z, _ = descent._latents(descent.whole)
         losses.append(gan.prior_loss(descent.u, gan.generate(z, descent.height), descent.height).sum())
     assert losses[1] < losses[0]
 
@@ -220,7 +220,7 @@ def test_slice_by_slice_a_search_knows_no_neighbours_no_gain_and_no_deformation(
         descent = latent._Descent(network, [slices], COUNT, settings)
     for _ in range(settings.iterations):
         descent.step()
-    z, _ = descent._latents()
+    z, _ = descent._latents(descent.whole)
     np.testing.assert_allclose(found.slices, decoded(network, z.detach()), atol=1e-4)
 
 
@@ -228,6 +228,37 @@ def test_the_linear_model_is_searched_from_the_most_probable_latent(slices):
     model = Linear(smooth_brains())
     start, found = (run(model, slices, replace(SETTINGS, iterations=n)) for n in (0, 20))
     assert found.losses.sum() < start.losses.sum()
+
+
+def test_a_pixelwise_model_is_compared_in_the_rows_near_the_hole(slices, monkeypatch):
+    monkeypatch.setattr(latent, "ROWS", 4)
+    model = Linear(smooth_brains())
+    assert latent.rows_near(slices.hole) == slice(6, 24)  # the hole has the rows 10 to 19
+    descent = latent._Descent(model, [slices], COUNT, SETTINGS)
+    with torch.no_grad():
+        descent.knots += torch.randn(descent.knots.shape, generator=torch.Generator().manual_seed(0)) / 4
+        every = slice(0, len(HEIGHTS))
+        (loss, near), (all_loss, whole) = (
+            descent._loss(view, *descent._latents(view), every) for view in (descent.near, descent.whole)
+        )
+    assert near.shape[2] == 18
+    inner = slice(2, -2)  # the outermost rows may move in from rows that are left out
+    torch.testing.assert_close(near[:, :, inner], whole[:, :, 6:24][:, :, inner], atol=1e-5, rtol=0)
+    torch.testing.assert_close(loss, all_loss, rtol=1e-2, atol=0)
+
+    changed = slices.image.copy()
+    changed[:, 28:] += 0.2
+    far, near_hole = (
+        run(model, replace(slices, image=image), replace(SETTINGS, iterations=0)).losses
+        for image in (changed, slices.image)
+    )
+    assert far.tolist() != near_hole.tolist()  # the start sees all rows
+
+
+def test_a_network_and_the_search_of_the_paper_see_all_rows(network, slices):
+    for model, settings in ((network, SETTINGS), (Linear(smooth_brains()), replace(SETTINGS, slicewise=True))):
+        descent = latent._Descent(model, [slices], COUNT, settings)
+        assert descent.near.scans[0].image.shape == (*slices.image.shape[:1], 1, *slices.image.shape[1:])
 
 
 def test_kriging_the_residual_brings_the_ring_closer_to_the_scan_and_changes_the_hole(network, slices):

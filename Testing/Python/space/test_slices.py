@@ -11,7 +11,7 @@ from MedInpaintLib.errors import InputError
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.intensities import WHITE_MATTER, intensity_floor, intensity_scale
 from MedInpaintLib.space.resampling import resample_mask
-from MedInpaintLib.space.slices import NEIGHBOURS, cut_slices, to_model_grid, to_scan
+from MedInpaintLib.space.slices import NEIGHBOURS, cut_slices, slices_on_scan, to_model_grid, to_scan
 from MedInpaintLib.space.template import Template
 from MedInpaintLib.volumes.image import like
 from scipy import ndimage
@@ -196,7 +196,8 @@ def test_a_scan_with_negative_tissue_has_its_floor_below_the_tissue():
 def test_model_intensities_go_back_by_the_scale_and_the_floor(scan):
     slices = replace(scan.slices, scale=100.0, floor=-40.0)
     half = np.full_like(slices.image, 0.5)
-    source, valid = to_scan(scan.image, half, slices, scan.alignment, scan.template)
+    source = to_scan(scan.image, half, slices, scan.alignment, scan.template)
+    valid = slices_on_scan(scan.image, slices, scan.alignment, scan.template)
     np.testing.assert_allclose(source[valid & scan.alignment.brain], 10.0, atol=1e-2)
 
 
@@ -234,7 +235,8 @@ def test_a_constant_scan_stays_constant_up_to_the_rim_of_the_hole(scan):
 def test_slices_of_the_true_anatomy_restore_the_hole(scan):
     slices = scan.slices
     true = sitk.GetArrayFromImage(scan.template.image)[slices.heights] * UNIT / slices.scale
-    source, valid = to_scan(scan.image, true.astype(np.float32), slices, scan.alignment, scan.template)
+    source = to_scan(scan.image, true.astype(np.float32), slices, scan.alignment, scan.template)
+    valid = slices_on_scan(scan.image, slices, scan.alignment, scan.template)
     assert source.shape == valid.shape == scan.hole.shape
     assert valid[scan.hole].all()
     error = np.abs(source - scan.values)[scan.hole]
@@ -245,7 +247,8 @@ def test_slices_of_the_true_anatomy_restore_the_hole(scan):
 def test_beyond_its_slices_the_generated_volume_is_marked_and_continued(scan):
     slices = scan.slices
     levels = np.ones_like(slices.image)
-    source, valid = to_scan(scan.image, levels, slices, scan.alignment, scan.template)
+    source = to_scan(scan.image, levels, slices, scan.alignment, scan.template)
+    valid = slices_on_scan(scan.image, slices, scan.alignment, scan.template)
     height = (scan.template_points[2] - scan.template.image.GetOrigin()[2]) / SPACING
     inside = resample_mask(scan.template.brain, scan.image, scan.transform.GetInverse())
     assert not valid[height < slices.heights.min() - 1].any()
