@@ -69,9 +69,8 @@ class Kept:
         name = _hash(scan)
         if self._aligned is None or not self._aligned.serves(name, scan, hole, template):
             alignment = align(scan, values, hole, template)
-            without_brain = replace(alignment, brain=np.zeros((0, 0, 0), bool))
             brain = None if alignment.extracted else np.packbits(alignment.brain)
-            self._aligned = _Aligned(name, template, without_brain, np.packbits(hole), brain)
+            self._aligned = _Aligned(name, template, alignment.without_brain(), np.packbits(hole), brain)
             return alignment
         known, packed = self._aligned.alignment, self._aligned.brain
         if packed is None:

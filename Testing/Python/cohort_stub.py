@@ -126,7 +126,7 @@ def engine(image, mask, settings, seconds=0.0):
         "warnings": [],
     }
     unsure = sitk.Cast(mask, sitk.sitkFloat32) * 10 if settings.residual else None
-    return Result(filled, sitk.Cast(image, sitk.sitkFloat32), unsure, report)
+    return Result(filled, unsure, report, generate=lambda: sitk.Cast(image, sitk.sitkFloat32))
 
 
 def _measured(image, hole, uncertainty):

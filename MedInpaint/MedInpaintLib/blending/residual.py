@@ -26,7 +26,7 @@ from ..space.slices import Slices
 
 REACH = 4.5  # pixels
 RING = 4  # pixels; the width of the ring of known pixels around a hole
-MAXIMUM_KNOWN = 2500  # known pixels; from more, a sample is drawn, with a probability that falls with the distance
+MAXIMUM_KNOWN = 1500  # known pixels; from more, a sample is drawn, with a probability that falls with the distance
 DETAIL, DETAIL_REACH = 0.04, 2.0  # intensity and pixels, of the detail that no brain of the model has
 NOISE = 0.1  # intensity; standard deviation of a known pixel: noise, and detail that does not reach into the hole
 UNRELATED = 10.0  # the same for contrasts whose residual has little to do with that of T1-weighted brains

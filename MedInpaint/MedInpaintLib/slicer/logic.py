@@ -62,7 +62,6 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             label=parameters.label or None if hasLabels else None,
             grow=parameters.grow,
             iterations=parameters.iterations,
-            restarts=parameters.restarts or None,
             prior_weight=parameters.priorWeight if parameters.priorWeight >= 0 else None,
             window=parameters.window,
             weighting=parameters.weighting,
@@ -208,7 +207,8 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
 
         self._onProgress, self._onResult, self._onFailed = onProgress, done, failed
         self._onStopped, self._model = onStopped, job.settings.model
-        self._process.start(image, mask, job.settings, further)
+        wanted = {"generated": job.keepGenerated, "uncertainty": job.keepUncertainty}
+        self._process.start(image, mask, job.settings, further, [name for name, keep in wanted.items() if keep])
 
     def cancel(self) -> None:
         """End the run, if there is one, with its temporary files. A new child process waits for the next run."""

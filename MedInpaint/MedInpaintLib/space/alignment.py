@@ -55,6 +55,10 @@ class Alignment:
         """Whether a user should check the result before trusting it."""
         return self.quality < (POOR_QUALITY if self.contrast.straight else POOR_OTHER)
 
+    def without_brain(self) -> Alignment:
+        """The same, but the brain mask, which has the size of the scan, is left out."""
+        return replace(self, brain=np.zeros((0, 0, 0), bool))
+
 
 def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Template) -> Alignment:
     """Register the template to a scan: similarity, then affine, by Mattes mutual information.

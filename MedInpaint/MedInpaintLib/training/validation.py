@@ -8,7 +8,7 @@ import numpy as np
 
 from ..blending.poisson import poisson_blend
 from ..models.latent_model import LatentModel
-from ..pipeline import generate
+from ..prediction import generate
 from ..report.measures import brain_range, psnr
 from ..settings import Settings
 from ..space.slices import Slices, searched_heights

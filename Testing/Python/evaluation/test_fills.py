@@ -13,7 +13,7 @@ from MedInpaintLib.evaluation.fills import models
 from MedInpaintLib.evaluation.holes.cases import Hole, cut_hole
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.models.registry import shipped_models
-from MedInpaintLib.pipeline import Prediction
+from MedInpaintLib.prediction import Prediction
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.space.template import Template

@@ -26,6 +26,7 @@ ORDER = {  # folder: what is in it, from top to bottom; an entry imports entries
         evaluation
         training
         pipeline
+        prediction
         report
         blending
         kept

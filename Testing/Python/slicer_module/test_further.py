@@ -194,9 +194,9 @@ def test_further_scans_come_over_exactly_and_the_order_names_their_folders(tmp_p
     scan = sitk.GetImageFromArray(np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 7)
     scan.SetMetaData("0010|0010", "Doe^Jane")
     exchange.write_inputs(tmp_path, scan, scan, [scan + 1, scan + 2])
-    line = exchange.order(tmp_path, Settings(), 2).decode()
-    folder, _, also = exchange.read_order(line)
-    assert (folder, also) == (tmp_path, ["2", "3"])
+    line = exchange.order(tmp_path, Settings(), 2, ["generated"]).decode()
+    folder, _, also, extras = exchange.read_order(line)
+    assert (folder, also, extras) == (tmp_path, ["2", "3"], ["generated"])
     for number, name in enumerate(also, 1):
         came = sitk.ReadImage(str(folder / name / exchange.SCAN))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(came), sitk.GetArrayFromImage(scan) + number)

@@ -29,6 +29,8 @@ from slicer_scene import QUICK
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
+EXTRAS = tuple(exchange.EXTRAS)
+
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
@@ -113,7 +115,7 @@ def tiny():
 def test_a_real_run_gives_what_the_engine_gives_in_this_process_bit_for_bit(
     expected, run, scan, mask, small_scan, small_hole
 ):
-    run.process.start(scan, mask, QUICK)
+    run.process.start(scan, mask, QUICK, extras=EXTRAS)
     assert run.process.running
     result = run.outcome(120)
 
@@ -216,7 +218,7 @@ def test_further_runs_in_the_same_child_give_the_same_bits_also_with_another_mas
     pid = run.pid
     further = inpaint(scan, other, QUICK, kept=kept)
     for given, wanted, reused in ((mask, expected, False), (mask, expected, True), (other, further, True)):
-        run.process.start(scan, given, QUICK)
+        run.process.start(scan, given, QUICK, extras=EXTRAS)
         result = run.outcome(120)
         same_bits(result, wanted)
         assert result.report["alignment"]["reused"] == reused
@@ -224,7 +226,7 @@ def test_further_runs_in_the_same_child_give_the_same_bits_also_with_another_mas
         assert list(temporary.iterdir()) == []
     run.process.start(scan, mask * 0, QUICK)
     assert run.outcome() == "The mask is empty: paint the lesion or choose another mask."
-    run.process.start(scan, mask, QUICK)
+    run.process.start(scan, mask, QUICK, extras=EXTRAS)
     same_bits(run.outcome(120), expected)
     assert run.pid == pid
 
@@ -232,7 +234,7 @@ def test_further_runs_in_the_same_child_give_the_same_bits_also_with_another_mas
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_idle_child_needs_less_than_700_mb(run, samples):
     scan, mask = (read_image(samples / f"HealthyHead_{name}.nii.gz") for name in ("T1", "hole"))
-    run.process.start(scan, mask, QUICK)
+    run.process.start(scan, mask, QUICK, extras=EXTRAS)
     run.outcome(240)
     time.sleep(1)
     status = Path(f"/proc/{run.pid}/status").read_text()
@@ -401,7 +403,7 @@ BROKEN = {
 @pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN)
 def test_a_child_that_claims_success_without_a_whole_result_is_reported(run, child, tiny, code):
     child(code + DONE)
-    run.process.start(tiny, tiny, QUICK)
+    run.process.start(tiny, tiny, QUICK, extras=EXTRAS)
     sentence = run.outcome()
     assert isinstance(sentence, str)
     assert is_a_sentence(sentence)
@@ -424,15 +426,27 @@ def test_a_whole_result_is_read_with_the_scan_s_own_geometry_and_metadata(run, c
 
 def test_an_uncertainty_is_read_if_there_is_one(run, child, tiny):
     child(COPY + "sitk.WriteImage(sitk.ReadImage(GENERATED) + 0.5, UNCERTAINTY)" + DONE)
-    run.process.start(tiny, tiny, QUICK)
+    run.process.start(tiny, tiny, QUICK, extras=EXTRAS)
     result = run.outcome()
     assert sitk.Hash(result.uncertainty) == sitk.Hash(result.generated + 0.5)
 
     child(COPY + DONE)
-    run.process.start(tiny, tiny, replace(QUICK, residual=False))
+    run.process.start(tiny, tiny, replace(QUICK, residual=False), extras=EXTRAS)
     result = run.outcome()
     assert not isinstance(result, str), result
     assert result.uncertainty is None
+
+
+def test_the_child_sends_only_the_volumes_that_were_asked_for(run, scan, mask):
+    run.process.start(scan, mask, replace(QUICK, iterations=0), extras=["uncertainty"])
+    folder = Path(run.process._folder.name)
+    wanted = {exchange.SCAN, exchange.MASK, exchange.FILLED, exchange.UNCERTAINTY, exchange.REPORT}
+    found = set()
+    run.wait(lambda: found.update(os.listdir(folder) if folder.exists() else []) or run.ends, 120)
+    result = run.outcome()
+    assert found <= wanted
+    assert result.generate is None
+    assert result.uncertainty is not None
 
 
 def test_a_program_that_is_missing_is_reported(run, monkeypatch, tmp_path, tiny):
@@ -715,7 +729,6 @@ CHANGES = [
     {"label": -1},
     {"grow": 0.1 + 0.2},
     {"iterations": 0},
-    {"restarts": 4},
     {"prior_weight": 0.0},
     {"prior_weight": 0.1 + 0.2},
     {"prior_weight": 1e-300},
@@ -738,7 +751,7 @@ def test_the_child_reads_the_settings_that_it_was_given(tmp_path, change):
     line = exchange.order(tmp_path / "ä\nö", Settings(**change))
     assert line.isascii()
     assert (line[-1:], line.count(b"\n")) == (b"\n", 1)
-    assert exchange.read_order(line.decode()) == (tmp_path / "ä\nö", Settings(**change), [])
+    assert exchange.read_order(line.decode()) == (tmp_path / "ä\nö", Settings(**change), [], [])
 
 
 def test_every_setting_is_among_those_changes():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...models.folder import Model
 from ...models.registry import find_model, shipped_models
-from ...pipeline import Prediction, blend, predict
+from ...prediction import Prediction, blend, predict
 from ...settings import Settings
 from ...space.case import Case
 from ...space.template import Template

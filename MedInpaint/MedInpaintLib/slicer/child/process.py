@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ import qt
 
 from ...errors import InputError
 from ...settings import Settings
-from .exchange import model_path, order, read_results, write_inputs
+from .exchange import model_path, order, read_results, remove_folder, write_inputs
 from .start import command, environment
 
 if TYPE_CHECKING:
@@ -82,7 +81,12 @@ class InpaintingProcess:
             self._launch(model)
 
     def start(
-        self, image: sitk.Image, mask: sitk.Image, settings: Settings, further: Sequence[sitk.Image] = ()
+        self,
+        image: sitk.Image,
+        mask: sitk.Image,
+        settings: Settings,
+        further: Sequence[sitk.Image] = (),
+        extras: Collection[str] = (),
     ) -> None:
         """Start a run and return at once. If the engine refuses the input, on_failed gets its sentence.
 
@@ -91,6 +95,7 @@ class InpaintingProcess:
             mask: the lesion.
             settings: of the run.
             further: other scans of the head, filled together with this one.
+            extras: "generated" and "uncertainty", if the results shall have them.
 
         Raises:
             InputError: a run is under way, or the scan cannot be written to a temporary folder.
@@ -100,12 +105,13 @@ class InpaintingProcess:
         with ExitStack() as on_failure:
             try:
                 folder = tempfile.TemporaryDirectory(prefix="medinpaint-", ignore_cleanup_errors=True)
-                on_failure.callback(_remove, folder)
+                on_failure.callback(remove_folder, folder)
                 write_inputs(Path(folder.name), image, mask, further)
             except (OSError, RuntimeError) as error:
                 raise InputError("The scan cannot be written to a temporary folder: free disk space.") from error
             on_failure.pop_all()
         self._images, self._settings, self._folder, self._begun = [image, *further], settings, folder, time.monotonic()
+        self._extras = extras
         self._log.clear()
         self._waited = self._child_lives()  # whether the child waited for this run
         if not self._waited:
@@ -155,7 +161,7 @@ class InpaintingProcess:
     def _send(self) -> None:
         """Tell the child to begin with the run."""
         self._answered, self._last_line = False, ""
-        self._process.write(order(Path(self._folder.name), self._settings, len(self._images) - 1))
+        self._process.write(order(Path(self._folder.name), self._settings, len(self._images) - 1, self._extras))
 
     def _note_start(self) -> None:
         self._started = True
@@ -222,7 +228,7 @@ class InpaintingProcess:
             return
         if not failure:
             try:
-                results = read_results(Path(self._folder.name), self._images)
+                results = read_results(Path(self._folder.name), self._images, self._extras)
             except Exception as error:  # whatever is wrong with the files, the run has to end with a sentence
                 self._log.append(f"{type(error).__name__}: {error}")
                 failure = "The computation ended without a usable result: free disk space and try again."
@@ -260,7 +266,7 @@ class InpaintingProcess:
         folder = self._folder
         self._images = self._folder = None
         if folder is not None:
-            _remove(folder)
+            remove_folder(folder)
 
     def _forget_child(self) -> None:
         process, self._process = self._process, None
@@ -287,12 +293,3 @@ def seconds_left(fraction: float, elapsed: float) -> float | None:
 
 def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").strip()
-
-
-def _remove(folder: tempfile.TemporaryDirectory) -> None:
-    folder.cleanup()
-    for _ in range(3):  # on Windows, files stay locked for a moment after their process has ended
-        if not os.path.exists(folder.name):
-            return
-        time.sleep(0.1)
-        shutil.rmtree(folder.name, ignore_errors=True)

@@ -31,10 +31,10 @@ def serve(model: str, orders: Iterable[str]) -> None:
     _warm_up(kept, model)
     console.event("ready", pid=os.getpid())
     for line in orders:
-        folder, settings, also = read_order(line)
+        folder, settings, also, extras = read_order(line)
         try:
             os.chdir(folder)
-            event, told = _fill(settings, also, kept, console)
+            event, told = _fill(settings, also, extras, kept, console)
             os.chdir(home)  # before the application removes the folder
             console.event(event, **told)
             _return_memory()
@@ -44,7 +44,9 @@ def serve(model: str, orders: Iterable[str]) -> None:
             raise
 
 
-def _fill(settings: Settings, also: list[str], kept: Kept, console: Console) -> tuple[str, dict[str, str]]:
+def _fill(
+    settings: Settings, also: list[str], extras: list[str], kept: Kept, console: Console
+) -> tuple[str, dict[str, str]]:
     """Fill the scan in the working directory, and with it those in these folders. Returns the order's last event."""
     from ...pipeline import inpaint_together
     from ...search.device import choose_device, release_memory
@@ -58,7 +60,7 @@ def _fill(settings: Settings, also: list[str], kept: Kept, console: Console) -> 
             scans, masks = [read_image(folder / SCAN) for folder in folders], [read_image(MASK), *(None for _ in also)]
             results = inpaint_together(scans, masks, settings, console.progress, kept)
             for folder, result in zip(folders, results, strict=True):
-                write_result(folder, result)
+                write_result(folder, result, extras)
             if device.type != "cpu":
                 release_memory(device)
         for warning in dict.fromkeys(warning for result in results for warning in result.report["warnings"]):

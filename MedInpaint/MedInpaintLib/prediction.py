@@ -1,0 +1,140 @@
+"""The prediction of a case: search the latents of its slices, krige the residual, carry both to the scan and blend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .blending.blend import blend_into_scan, box_near_hole, deviation_on_scan
+from .blending.rim import Rim, find_rim
+from .settings import Settings
+from .space.case import cut_together
+from .space.intensities import grey_is_brighter
+from .space.slices import Tissue, to_scan
+
+if TYPE_CHECKING:
+    from .models.latent_model import LatentModel
+    from .search.fallback import Report
+    from .search.latent import Generated
+    from .space.case import Case
+    from .space.slices import Slices
+
+FIRST = 0.8  # share of the progress of the first search; a second one follows if the mask is tight
+UNKNOWN_RIM = Rim(None, None, 0.0)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model's prediction of the slices.
+
+    Attributes:
+        slices: float32 (n, h, w), model intensities: G(z), and with settings.residual the posterior mean in the hole.
+        deviation: float32 (n, h, w), the posterior standard deviation in the hole, 0 elsewhere; None without
+            settings.residual.
+        search: the result of the latent search.
+        stack: the slices of the scan that were searched; beside a tight mask they leave out the rim.
+        rim: whether the mask looks tight.
+        tissue: G(z) on the scan's grid near the hole, see `box_near_hole`; None: not computed yet.
+    """
+
+    slices: np.ndarray
+    deviation: np.ndarray | None
+    search: Generated
+    stack: Slices
+    rim: Rim
+    tissue: Tissue | None = None
+
+
+def predict(
+    network: LatentModel, case: Case, settings: Settings, progress: Report, chunk: int | None = None
+) -> Prediction:
+    """Predict the slices of a case. Arguments as for `predict_together`."""
+    return predict_together(network, [case], settings, progress, chunk)[0]
+
+
+def predict_together(
+    network: LatentModel, cases: Sequence[Case], settings: Settings, progress: Report, chunk: int | None = None
+) -> list[Prediction]:
+    """Predict the slices of cases of one head. If a mask turns out to be tight, predict again without its rim.
+
+    Args:
+        network: the model, on its device.
+        cases: the aligned scans and their holes, with slices at the same heights.
+        settings: those of the search, and residual.
+        progress: called with the fraction done and a message; may raise Cancelled.
+        chunk: number of slices to decode at once; None for the default.
+    """
+    count = cases[0].template.image.GetSize()[2]
+
+    def generate_all(cases: Sequence[Case], begin: float, share: float) -> list[Prediction]:
+        stacks = [case.slices for case in cases]
+        return generate(
+            network, stacks, count, settings, lambda done, text: progress(begin + share * done, text), chunk
+        )
+
+    first = generate_all(cases, 0.0, FIRST)
+    if settings.slicewise:  # nothing but the search of the paper
+        return first
+    judged = []
+    for case, prediction in zip(cases, first, strict=True):
+        near = case.crop(box_near_hole(case))
+        tissue = tissue_on_scan(near, prediction)
+        judged.append(replace(prediction, rim=find_rim(near, tissue), tissue=tissue))
+    if not any(each.rim.tight for each in judged):
+        return judged
+    second = generate_all(cut_together(cases, [each.rim.width for each in judged]), FIRST, 1 - FIRST)
+    return [replace(new, rim=each.rim) for new, each in zip(second, judged, strict=True)]
+
+
+def generate(
+    network: LatentModel,
+    stacks: Sequence[Slices],
+    count: int,
+    settings: Settings,
+    progress: Report,
+    chunk: int | None = None,
+) -> list[Prediction]:
+    """Search the latents of the slices, decode them, and krige each residual. Arguments as for `search_together`."""
+    from .blending.residual import krige_residual, residual_noise
+    from .search.device import algebra_device
+    from .search.latent import CHUNK, search_together
+
+    found = search_together(network, stacks, count, settings, progress, chunk or CHUNK)
+    if not settings.residual:
+        return [
+            Prediction(generated.slices, None, generated, slices, UNKNOWN_RIM)
+            for slices, (generated, _) in zip(stacks, found, strict=True)
+        ]
+    predictions = []
+    for slices, (generated, components) in zip(stacks, found, strict=True):
+        noise = residual_noise(slices, generated.curve)
+        mean, deviation = krige_residual(generated.slices, slices, components, algebra_device(network), noise)
+        predictions.append(Prediction(mean, deviation, generated, slices, UNKNOWN_RIM))
+    return predictions
+
+
+def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray | None]:
+    """Carry the predicted slices to the scan's grid and blend.
+
+    Returns the hole's new values (n,) in the order of `case.values[case.hole]`, and float32 (z, y, x), the standard
+    deviation of the fill, or None.
+    """
+    case = replace(case, slices=prediction.stack)
+    near = case.crop(box_near_hole(case))
+    source, _ = to_scan(near.scan, prediction.slices, near.slices, near.alignment, near.template)
+    tissue = prediction.tissue or tissue_on_scan(near, prediction)
+    filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.tight)
+    deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
+    return filled, deviation
+
+
+def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
+    """G(z) on the grid of the case's scan."""
+    own = replace(case.slices, scale=1.0, floor=0.0)
+    found = prediction.search
+    scan_like, valid = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
+    model_like, _ = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
+    return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
