@@ -57,7 +57,7 @@ def main() -> int:
         memory = Memory()
         started = time.perf_counter()
         work = partial(timed_fill, seconds=args.seconds)
-        listener = Clocked()
+        listener = Clocked(memory)
         counts = run_participants(
             Request(dataset, folder / "out"), QUICK, Plan(workers=args.workers), listener, work=work
         )
@@ -72,7 +72,7 @@ def main() -> int:
         for name, got, loop in (("clock", clock, 0), ("CPU", cpu, 1)):
             plain = (first[loop] + second[loop]) / 2
             print(f"overhead of Dask, {name}: {got - plain:.3f} s a scan, {100 * (got / plain - 1):.1f} %")
-        print(f"memory of this process and of its workers, MB: {memory.summary()}")
+        print(f"memory of this process and of its largest worker, MB, after some scans: {json.dumps(listener.memory)}")
         started = time.perf_counter()
         write_group(folder / "out")
         print(f"group: {time.perf_counter() - started:.1f} s", flush=True)
@@ -129,16 +129,21 @@ def loop(jobs: list[Job], seconds: float) -> tuple[float, float]:
 
 
 class Clocked(Listener):
-    """Remembers when each scan was done, and what the CPU had done until then."""
+    """Remembers when each scan was done, what the CPU had done until then, and the memory after each 50 scans."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory) -> None:
         super().__init__()
-        self._times = []
+        self._times, self._sizes = [], memory
+        self.memory = {}
 
     def event(self, event: str, **fields: object) -> None:
         super().event(event, **fields)
         if event == "scan":
             self._times.append((time.perf_counter(), cpu_of_all()))
+            done = len(self._times)
+            if done in (10, 25) or done % 50 == 0:
+                self.memory[done] = self._sizes.now()
+                print(f"{done} scans: {self.memory[done]} MB", flush=True)
 
     def steady(self, workers: int) -> tuple[float, float]:
         """Seconds a scan of a worker, without the start of the workers: from the second scan of each on."""
@@ -178,15 +183,9 @@ class Memory(threading.Thread):
         self._ended.set()
         self.join()
 
-    def summary(self) -> str:
-        """The medians of the second and of the last tenth of the time."""
-        tenth = max(1, len(self._own) // 10)
-        return json.dumps(
-            {
-                name: [round(float(np.median(v[tenth : 2 * tenth + 1]))), round(float(np.median(v[-tenth:])))]
-                for name, v in (("own", self._own), ("largest worker", self._children))
-            }
-        )
+    def now(self) -> list[int]:
+        """Of this process and of its largest child, MB: the medians of the last ten seconds."""
+        return [round(float(np.median(sizes[-10:] or [0]))) for sizes in (self._own, self._children)]
 
 
 if __name__ == "__main__":

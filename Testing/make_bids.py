@@ -3,8 +3,8 @@
 python Testing/make_bids.py FOLDER_OF_DATA OUTPUT
 
 FOLDER_OF_DATA holds ds002748, ds000011 and 3d-mr-ms as the evaluation uses them. Two patients have their own lesions
-and a session each; four healthy people get a made-up lesion, darker than its surroundings; one has a FLAIR scan alone
-and one has no mask, so that the reports also show scans that are not filled.
+and a session each, with T1w, T2w and FLAIR; four healthy people get a made-up lesion, darker than its surroundings; one
+has a FLAIR scan alone and one has no mask, so that the reports also show scans that are not filled.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ def main() -> None:
         scan = sitk.ReadImage(str(source / f"patient{patient}_T1.nii.gz"))
         mask = sitk.ReadImage(str(source / "masks" / f"patient{patient}_consensus.nii.gz"))
         save(args.output, f"sub-ms{patient}_ses-1", scan, sitk.Cast(mask > 0, sitk.sitkUInt8))
+        for contrast, suffix in (("T2", "T2w"), ("FLAIR", "FLAIR")):
+            further = sitk.ReadImage(str(source / f"patient{patient}_{contrast}.nii.gz"))
+            save(args.output, f"sub-ms{patient}_ses-1", further, None, suffix)
     for dataset, label in (("ds002748", "55"), ("ds002748", "56"), ("ds000011", "01"), ("ds000011", "02")):
         scan = sitk.ReadImage(str(args.data / dataset / f"sub-{label}_T1w.nii.gz"))
         save(args.output, f"sub-{dataset[-2:]}h{label}", *with_lesion(scan))

@@ -15,6 +15,8 @@ from MedInpaintLib.cohort.fill import fill
 from MedInpaintLib.models.folder import SHARED, WEIGHTS
 from MedInpaintLib.pipeline import Result
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.space.case import check_input
+from MedInpaintLib.volumes.image import like
 
 SIZE = 20
 QUICK = Settings(device="cpu", residual=False)
@@ -67,10 +69,10 @@ def make_dataset(folder):
     return folder
 
 
-def add_scan(dataset, stem, suffix="T1w", seed=0):
-    """A scan such as sub-01_ses-1_run-1."""
+def add_scan(dataset, stem, suffix="T1w", seed=0, expand=1):
+    """A scan such as sub-01_ses-1_run-1, perhaps on a finer grid."""
     path = dataset.joinpath(*_place(stem), f"{stem}_{suffix}.nii.gz")
-    write(scan(seed), path)
+    write(sitk.Expand(scan(seed), [expand] * 3), path)
     return path
 
 
@@ -91,10 +93,19 @@ def _place(stem):
     return [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))] + ["anat"]
 
 
-def engine(image, mask, settings, seconds=0.0):
-    """Adds 1000 and the seed to the voxels of the mask, and reports numbers that are made up."""
+def engine(images, masks, settings, seconds=0.0):
+    """As `inpaint_together`: adds 1000 and the seed to the voxels of the mask, and reports made-up numbers."""
     time.sleep(seconds)
-    hole = sitk.GetArrayFromImage(mask) > 0
+    results = [fill_one(image, mask or masks[0], settings, seconds) for image, mask in zip(images, masks, strict=True)]
+    if len(results) > 1:
+        for number, result in enumerate(results, start=1):
+            result.report["together"] = {"scan": number, "of": len(results), "moved_mm": number - 1.0}
+    return results
+
+
+def fill_one(image, mask, settings, seconds=0.0):
+    """The part of `engine` for one scan."""
+    hole = check_input(image, mask, settings.label, settings.grow)[1]
     values = sitk.GetArrayFromImage(image)
     values[hole] += 1000 + settings.seed
     filled = sitk.GetImageFromArray(values)
@@ -125,8 +136,8 @@ def engine(image, mask, settings, seconds=0.0):
         "seconds": dict.fromkeys(("reading", "aligning", "optimising", "blending", "total"), seconds),
         "warnings": [],
     }
-    unsure = sitk.Cast(mask, sitk.sitkFloat32) * 10 if settings.residual else None
-    return Result(filled, unsure, report, generate=lambda: sitk.Cast(image, sitk.sitkFloat32))
+    unsure = like(image, hole.astype(np.float32) * 10) if settings.residual else None
+    return Result(filled, unsure, report, hole, generate=lambda: sitk.Cast(image, sitk.sitkFloat32))
 
 
 def _measured(image, hole, uncertainty):
@@ -166,7 +177,7 @@ def harmful_fill(job):
     return stub_fill(job)
 
 
-def _raise(image, mask, settings):
+def _raise(images, masks, settings):
     raise ZeroDivisionError("nothing to divide by")
 
 

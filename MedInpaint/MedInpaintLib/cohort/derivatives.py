@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -71,13 +71,20 @@ def start_dataset(output: Path, folders: Mapping[str, Path]) -> None:
     write_text(output / "README.md", README)
 
 
-def image_sidecar(results: Results, report: dict, fingerprint: str) -> dict:
-    """The JSON of the filled scan: its sources, the settings and the measurements."""
+def image_sidecar(results: Results, report: dict, fingerprint: str, together: Sequence[str] = ()) -> dict:
+    """The JSON of the filled scan: its sources, the settings and the measurements.
+
+    Args:
+        results: of this scan.
+        report: of the run.
+        fingerprint: see `resume.fingerprint`.
+        together: the contrasts that were filled with one anatomy, this one among them; empty if it was alone.
+    """
     return {
         "Description": "The scan with its lesions filled by MedInpaint. The fill is plausible, not true.",
         "Sources": list(results.scan.sources),
         "SkullStripped": report["alignment"]["brain_extracted"],
-        "MedInpaint": {"Fingerprint": fingerprint, "Report": report},
+        "MedInpaint": {"Fingerprint": fingerprint, "FilledTogether": list(together), "Report": report},
     }
 
 

@@ -1,4 +1,4 @@
-"""One task of a worker: fill one scan and write its results, completely or not at all."""
+"""One task of a worker: fill a scan and those of its session that go with it, and write all results or none."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,10 +18,9 @@ import SimpleITK as sitk
 
 from ..errors import InputError, explain_out_of_memory
 from ..kept import Kept
-from ..pipeline import Result, inpaint
+from ..pipeline import Result, inpaint_together
 from ..settings import Settings
 from ..space.alignment import align
-from ..space.case import check_input
 from ..volumes.image import like
 from ..volumes.read import read_image
 from ..volumes.write import write_exactly
@@ -31,15 +30,15 @@ from .report.section import render_section
 from .resume import is_complete
 from .scans import Results, Scan, sidecar
 
-Engine = Callable[[sitk.Image, sitk.Image, Settings], Result]
+Engine = Callable[[Sequence[sitk.Image], Sequence[sitk.Image | None], Settings], list[Result]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan to fill.
+    """One scan to fill, with the further scans that are filled together with it.
 
     Attributes:
-        scan: the scan and its mask.
+        scan: the scan, its mask, and the further scans.
         output: the folder of the derivatives.
         settings: those of the fill.
         fingerprint: of the files and the settings, see `resume.fingerprint`.
@@ -67,19 +66,23 @@ class Outcome:
     seconds: float = 0.0
 
 
-def inpaint_in_worker(image: sitk.Image, lesion: sitk.Image, settings: Settings) -> Result:
-    """As `inpaint`, but the model stays in the memory of this process for the next scan."""
-    return inpaint(image, lesion, settings, kept=_kept())
+def inpaint_in_worker(
+    images: Sequence[sitk.Image], masks: Sequence[sitk.Image | None], settings: Settings
+) -> list[Result]:
+    """As `inpaint_together`, but the model stays in the memory of this process for the next scan."""
+    return inpaint_together(images, masks, settings, kept=_kept())
 
 
 def fill(job: Job, engine: Engine = inpaint_in_worker) -> Outcome:
-    """Fill one scan. Errors are in the outcome, so that they cost this scan alone.
+    """Fill one scan, or several of a session. Errors are in the outcome, so that they cost this session alone.
 
     If another process fills the same scan, wait for it. What it has done with the same settings is not done again.
     """
     started = time.perf_counter()
     try:
-        with locked(job.results.lock):
+        with ExitStack() as stack:
+            for lock in sorted(part.lock for part in job.results.together):  # in one order: no two wait for each other
+                stack.enter_context(locked(lock))
             if not is_complete(job.results, job.fingerprint, job.uncertainty):
                 _fill(job, engine)
     except InputError as error:
@@ -136,42 +139,55 @@ def _kept() -> Kept:
 @explain_out_of_memory()
 def _fill(job: Job, engine: Engine) -> None:
     scan, settings = job.scan, job.settings
-    assert scan.image is not None
     assert scan.mask is not None
-    image, lesion = read_image(scan.image), read_image(scan.mask)
-    hole = check_input(image, lesion, settings.label, settings.grow)[1]
-    result = engine(image, lesion, settings)
-    if job.uncertainty and result.uncertainty is None:
+    images = [read_image(part.image) for part in scan.together if part.image]
+    found = engine(images, [read_image(scan.mask), *(None for _ in scan.also)], settings)
+    for contrast in scan.missing:
+        found[0].report["warnings"].append(f"The session has no {contrast} scan: it is filled without it.")
+    if job.uncertainty and found[0].uncertainty is None:
         raise InputError("Without the residual the uncertainty is unknown: drop --uncertainty or --no-residual.")
     results = job.results
     shutil.rmtree(results.staging, ignore_errors=True)
     results.staging.mkdir(parents=True)
     try:
-        _write(job, image, hole, result)
+        _write(job, images, found)
     finally:
         shutil.rmtree(results.staging, ignore_errors=True)
 
 
-def _write(job: Job, image: sitk.Image, hole: np.ndarray, result: Result) -> None:
-    """Write all files to the staging folder and then move them, the sidecar of the image last."""
-    results, report = job.results, result.report
-    images = {results.image: result.image, results.mask: like(image, hole.astype(np.uint8))}
-    sidecars = {results.mask: mask_sidecar(results)}
-    if job.uncertainty and result.uncertainty is not None:
-        images[results.uncertainty] = result.uncertainty
-        sidecars[results.uncertainty] = uncertainty_sidecar(results, report)
-    for path, volume in images.items():
-        write_exactly(volume, results.staging / path.name, path.name)
-    for path, content in sidecars.items():
-        write_json(results.staging / sidecar(path).name, content)
-    write_text(results.staging / results.section.name, render_section(job.scan, image, hole, result))
-    (results.staging / results.thumbnail.name).write_bytes(thumbnail(image, hole, result))
-    last = sidecar(results.image)
-    write_json(results.staging / last.name, image_sidecar(results, report, job.fingerprint))
+def _write(job: Job, images: Sequence[sitk.Image], found: Sequence[Result]) -> None:
+    """Write all files to the staging folder and then move them, the sidecars of the images last."""
+    staging, parts = job.results.staging, job.results.together
+    moved = [
+        path
+        for part, image, result in zip(parts, images, found, strict=True)
+        for path in _make(job, part, image, result)
+    ]
+    last = [sidecar(part.image) for part in reversed(parts)]
+    for path in (*moved, *last):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for path in last:
+        path.unlink(missing_ok=True)  # until the new one is there, nobody takes a mixture for complete
+    for path in (*moved, *last):
+        os.replace(staging / path.name, path)
 
-    for folder in (results.image.parent, results.section.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    last.unlink(missing_ok=True)  # until the new one is there, nobody takes a mixture for complete
-    moved = [*images, *map(sidecar, sidecars), results.section, results.thumbnail]
-    for path in (*moved, last):
-        os.replace(results.staging / path.name, path)
+
+def _make(job: Job, part: Results, image: sitk.Image, result: Result) -> list[Path]:
+    """Write the files of one scan to the staging folder. Returns where they belong, without the image's sidecar."""
+    assert result.hole is not None
+    staging, report = job.results.staging, result.report
+    together = [scan.suffix for scan in job.scan.together] if job.scan.also else []
+    images = {part.image: result.image, part.mask: like(image, result.hole.astype(np.uint8))}
+    sidecars = {part.mask: mask_sidecar(part)}
+    if job.uncertainty and result.uncertainty is not None:
+        images[part.uncertainty] = result.uncertainty
+        sidecars[part.uncertainty] = uncertainty_sidecar(part, report)
+    for path, volume in images.items():
+        write_exactly(volume, staging / path.name, path.name)
+    for path, content in sidecars.items():
+        write_json(staging / sidecar(path).name, content)
+    section = render_section(part.scan, image, result.hole, result, [s for s in together if s != part.scan.suffix])
+    write_text(staging / part.section.name, section)
+    (staging / part.thumbnail.name).write_bytes(thumbnail(image, result.hole, result))
+    write_json(staging / sidecar(part.image).name, image_sidecar(part, report, job.fingerprint, together))
+    return [*images, *map(sidecar, sidecars), part.section, part.thumbnail]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,12 +24,14 @@ class Request:
         dataset: the BIDS dataset.
         output: the folder of the derivatives.
         participants, sessions: labels with or without "sub-" and "ses-"; empty for all.
-        filters: {"scan": {entity: value}, "mask": ...}; a value may be a list, or None for "has no such entity".
+        filters: {"scan": {entity: value}, "mask": ...}; a value may be a list, or None for "has no such entity". What
+            is in `also` may have a filter, too.
         derivatives: {name: folder} of the datasets that hold the masks. If empty, masks are searched in the dataset
             itself and in its folder "derivatives".
         suffix: the contrast to fill.
         labels: values of the entity "label" that mark a mask of lesions.
         one_mask: a participant has one mask for all sessions.
+        also: further contrasts of a session, filled together with the scan.
     """
 
     dataset: Path
@@ -41,6 +43,11 @@ class Request:
     suffix: str = "T1w"
     labels: Sequence[str] = ("lesion", "L", "tumor")
     one_mask: bool = False
+    also: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if len({self.suffix, *self.also}) <= len(self.also):
+            raise InputError(f"--also names a contrast twice, or {self.suffix}, which leads: name each one once.")
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,18 @@ class _File:
         return self.entities["sub"], self.entities.get("ses")
 
 
-def read_filters(path: Path) -> dict[str, dict[str, object]]:
-    """The content of a --bids-filter-file. Raises InputError if it is no such file."""
+def read_filters(path: Path, also: Sequence[str] = ()) -> dict[str, dict[str, object]]:
+    """The content of a --bids-filter-file, for these further contrasts. Raises InputError if it is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"'{path.name}' cannot be read as JSON: check the path and the file.") from error
-    if not isinstance(content, dict) or not content.keys() <= {"scan", "mask"}:
-        raise InputError(f"'{path.name}' may have the keys scan and mask alone: see the documentation of cohorts.")
+    keys = ["scan", "mask", *also]
+    if not isinstance(content, dict) or not content.keys() <= set(keys):
+        listed = " and ".join((", ".join(keys[:-1]), keys[-1]))
+        raise InputError(f"'{path.name}' may have the keys {listed} alone: see the documentation of cohorts.")
     if not all(isinstance(value, dict) for value in content.values()):
-        raise InputError(f"'{path.name}' must give entities and their values for scan and mask.")
+        raise InputError(f"'{path.name}' must give entities and their values for each of its keys.")
     known = _entity_names()
     return {
         which: {_short_name(key, known, path): value for key, value in wanted.items()}
@@ -94,7 +103,16 @@ def find_scans(request: Request) -> list[Scan]:
     masks = defaultdict(list)  # by participant: with 10,000 of them, each scan must not look at all masks
     for mask in _find_masks(request, files):
         masks[mask.entities["sub"]].append(mask)
-    found = [_with_mask(scan, masks[scan.entities["sub"]], request) for scan in scans]
+    further = defaultdict(list)
+    for file in raw:
+        if file.suffix in request.also and _passes(file, request.filters.get(file.suffix, {})):
+            further[file.unit].append(file)
+    leaders = Counter(scan.unit for scan in scans)
+    found = [
+        _with_further(_with_mask(scan, masks[scan.entities["sub"]], request), further[scan.unit],
+                      leaders[scan.unit], request.also)
+        for scan in scans
+    ]  # fmt: skip
     counts = Counter(scan.name for scan in found)
     found = [s if counts[s.name] == 1 else _broken(s, "Several scans have names that differ in desc alone: "
              "choose one with --bids-filter-file.") for s in found]  # fmt: skip
@@ -153,10 +171,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _with_mask(scan: _File, masks: list[_File], request: Request) -> Scan:
     """The scan with the one of its participant's masks that belongs to it, or with a problem."""
-    participant, session = scan.unit
-    stem = scan.path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(f"_{scan.suffix}")
-    stem = "_".join(part for part in stem.split("_") if not part.startswith("desc-"))
-    plain = Scan(participant, session, scan.place, stem, scan.suffix)
+    plain = _plain(scan)
     own = [mask for mask in masks if _belongs(mask, scan, request.one_mask)]
     spaces = {*IN_SCAN_SPACE, scan.suffix, scan.entities.get("space", "orig")}
     fitting = [mask for mask in own if mask.entities.get("space", "orig") in spaces]
@@ -169,7 +184,41 @@ def _with_mask(scan: _File, masks: list[_File], request: Request) -> Scan:
         listed = ", ".join(sorted(mask.path.name for mask in fitting))
         return _broken(plain, f"There are {len(fitting)} masks ({listed}): choose one with --bids-filter-file.")
     sources = scan.uri, fitting[0].uri
-    return Scan(participant, session, scan.place, stem, scan.suffix, scan.path, fitting[0].path, sources)
+    return replace(plain, image=scan.path, mask=fitting[0].path, sources=sources)
+
+
+def _with_further(scan: Scan, files: list[_File], leaders: int, also: Sequence[str]) -> Scan:
+    """The scan with the further contrasts of its session, or with a problem if it is not clear which they are."""
+    if scan.problem or not also:
+        return scan
+    if files and leaders > 1:
+        return _broken(scan, f"The session has {leaders} {scan.suffix} scans, and it is not clear which of them leads "
+                       "the other contrasts: choose one with --bids-filter-file.")  # fmt: skip
+    further, missing = [], []
+    for contrast in also:
+        fitting = [file for file in files if file.suffix == contrast]
+        if len(fitting) > 1:
+            listed = ", ".join(sorted(file.path.name for file in fitting))
+            return _broken(scan, f"There are {len(fitting)} {contrast} scans ({listed}): choose one with "
+                           "--bids-filter-file.")  # fmt: skip
+        further += fitting
+        missing += [] if fitting else [contrast]
+    image, mask = scan.sources
+    uris = [image, *(file.uri for file in further)]
+
+    def sources(own: str) -> tuple[str, ...]:
+        return own, mask, *(uri for uri in uris if uri != own)
+
+    others = tuple(replace(_plain(file), image=file.path, sources=sources(file.uri)) for file in further)
+    return replace(scan, also=others, missing=tuple(missing), sources=sources(image))
+
+
+def _plain(scan: _File) -> Scan:
+    """The scan without its mask."""
+    participant, session = scan.unit
+    stem = scan.path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(f"_{scan.suffix}")
+    stem = "_".join(part for part in stem.split("_") if not part.startswith("desc-"))
+    return Scan(participant, session, scan.place, stem, scan.suffix)
 
 
 def _belongs(mask: _File, scan: _File, one_mask: bool) -> bool:

@@ -23,13 +23,19 @@ def fingerprint(scan: Scan, settings: Settings, model: Model) -> str:
     chosen = settings.to_dict()
     del chosen["device"]
     chosen["model"] = model.card["sha256"]
-    files = [(path.name, _content(path)) for path in (scan.image, scan.mask) if path]
-    text = json.dumps([__version__, chosen, files, scan.sources], sort_keys=True)
+    paths = scan.image, scan.mask, *(further.image for further in scan.also)
+    files = [(path.name, _content(path)) for path in paths if path]
+    missing = [scan.missing] if scan.missing else []  # the report says so
+    text = json.dumps([__version__, chosen, files, scan.sources, *missing], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_complete(results: Results, mark: str, uncertainty: bool) -> bool:
-    """Whether all files are there and have this fingerprint."""
+    """Whether all files are there and have this fingerprint, also those of further scans."""
+    return all(_is_complete(part, mark, uncertainty) for part in results.together)
+
+
+def _is_complete(results: Results, mark: str, uncertainty: bool) -> bool:
     wanted = [results.image, results.mask, sidecar(results.mask), results.section, results.thumbnail]
     wanted += [results.uncertainty, sidecar(results.uncertainty)] if uncertainty else []
     about = read_sidecar(results)

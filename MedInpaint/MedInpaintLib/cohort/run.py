@@ -80,6 +80,8 @@ def run_participants(
     """
     if uncertainty and not settings.residual:
         raise InputError("Without the residual the uncertainty is unknown: drop --uncertainty or --no-residual.")
+    if request.also and settings.slicewise:
+        raise InputError("Several contrasts need the contrast curve: drop --also, or --slicewise and the preset study.")
     model = find_model(settings.model)
     scans = find_scans(request)
     start_dataset(request.output, dataset_folders(request))
@@ -192,8 +194,9 @@ class _Run:
             "details": outcome.details,
         }
         try:
-            results.failure.parent.mkdir(parents=True, exist_ok=True)
-            write_json(results.failure, content)
+            for part in results.together:
+                part.failure.parent.mkdir(parents=True, exist_ok=True)
+                write_json(part.failure, content)
         except (InputError, OSError):  # the disk is full: the sentence on the screen has to do
             pass
         self._write_page(results)
@@ -219,7 +222,7 @@ class _Run:
         self.say(f"{sum(self.counts.values())} of {self._total} scans{failed}")
 
     def _forget_failure(self, results: Results) -> bool:
-        there = results.failure.is_file()
-        if there:
-            results.failure.unlink(missing_ok=True)
-        return there
+        there = [part.failure for part in results.together if part.failure.is_file()]
+        for failure in there:
+            failure.unlink(missing_ok=True)
+        return bool(there)

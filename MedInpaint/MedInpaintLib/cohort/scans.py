@@ -20,7 +20,9 @@ class Scan:
         stem: what the names of all results start with, such as "sub-01_ses-1_run-1".
         suffix: the contrast, such as "T1w".
         image, mask: the files; None if there is a problem.
-        sources: BIDS URIs of the image and of the mask.
+        sources: BIDS URIs of the image and of the mask, and of the scans that are filled together with it.
+        also: further scans of the session, filled together with this one, which leads. They have its mask.
+        missing: contrasts that were asked for and that the session does not have.
         problem: a sentence that says why the scan cannot be filled; empty if it can.
     """
 
@@ -32,12 +34,19 @@ class Scan:
     image: Path | None = None
     mask: Path | None = None
     sources: tuple[str, ...] = ()
+    also: tuple[Scan, ...] = ()
+    missing: tuple[str, ...] = ()
     problem: str = ""
 
     @property
     def name(self) -> str:
         """What messages and logs call the scan. No two scans have the same name."""
         return f"{self.stem}_{self.suffix}"
+
+    @property
+    def together(self) -> tuple[Scan, ...]:
+        """This scan and the further ones."""
+        return self, *self.also
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,11 @@ class Results:
 
     folder: Path
     scan: Scan
+
+    @property
+    def together(self) -> tuple[Results, ...]:
+        """The results of this scan and of the further ones that are filled together with it."""
+        return tuple(Results(self.folder, scan) for scan in self.scan.together)
 
     @property
     def image(self) -> Path:
@@ -76,7 +90,7 @@ class Results:
 
     @property
     def staging(self) -> Path:
-        """A folder in which the files are made, on the same disk as the results."""
+        """A folder in which the files are made, those of further scans, too; on the same disk as the results."""
         return self.folder / "logs" / "unfinished" / self.scan.name
 
     @property

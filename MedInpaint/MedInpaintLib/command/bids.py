@@ -56,6 +56,13 @@ def bids_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--suffix", default="T1w", help="the contrast to fill (default: %(default)s)")
     parser.add_argument(
+        "--also",
+        metavar="SUFFIX",
+        nargs="+",
+        default=[],
+        help="further contrasts of a session, such as T2w FLAIR: filled with the same anatomy if they are there",
+    )
+    parser.add_argument(
         "--mask-label",
         metavar="LABEL",
         nargs="+",
@@ -106,11 +113,12 @@ def run_bids(args: argparse.Namespace, console: Console) -> int:
         args.output,
         args.participant_label,
         args.session_label,
-        read_filters(args.bids_filter_file) if args.bids_filter_file else {},
+        read_filters(args.bids_filter_file, args.also) if args.bids_filter_file else {},
         dict(map(_named_folder, args.derivatives)),
         args.suffix,
         args.mask_label,
         args.one_mask,
+        args.also,
     )
     plan = Plan(
         args.workers,

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cohort_stub import QUICK, add_subject, engine, make_dataset
+from cohort_stub import QUICK, add_subject, engine, fill_one, lesion, make_dataset, scan
 from MedInpaintLib.cohort.derivatives import start_dataset, write_json
 from MedInpaintLib.cohort.fill import Job, fill
 from MedInpaintLib.cohort.find import Request, find_scans
@@ -27,15 +27,15 @@ def output(tmp_path_factory):
     for label in ("good", "poor", "warned"):
         add_subject(dataset, f"sub-{label}")
     start_dataset(output, {"raw": dataset})
-    for scan in find_scans(Request(dataset, output)):
+    for found in find_scans(Request(dataset, output)):
 
-        def changed(image, mask, settings, who=scan.participant):
-            result = engine(image, mask, settings)
+        def changed(images, masks, settings, who=found.participant):
+            (result,) = engine(images, masks, settings)
             result.report["alignment"]["poor"] = who == "poor"
             result.report["warnings"] = ["<b>One</b> & two."] if who == "warned" else []
-            return result
+            return [result]
 
-        assert fill(Job(scan, output, Settings(device="cpu"), "mark", True), changed).problem == ""
+        assert fill(Job(found, output, Settings(device="cpu"), "mark", True), changed).problem == ""
     failure = {"participant": "failed", "session": None, "message": "<script>alert(1)</script>.", "details": "a < b"}
     (output / "logs" / "failures").mkdir(parents=True)
     write_json(output / "logs" / "failures" / "sub-failed_T1w.json", failure)
@@ -110,9 +110,9 @@ def test_an_outline_lies_around_the_mask_and_is_transparent_elsewhere():
 
 
 def test_the_methods_name_what_differs_from_the_defaults():
-    scan = sitk.GetImageFromArray(np.ones((20, 20, 20), np.int16))
-    mask = sitk.GetImageFromArray(np.pad(np.ones((2, 2, 2), np.uint8), 9))
-    text = {s: describe(engine(scan, mask, s).report).text for s in (Settings(), QUICK, Settings(grow=1.0, seed=7))}
+    text = {
+        s: describe(fill_one(scan(), lesion(), s).report).text for s in (Settings(), QUICK, Settings(grow=1.0, seed=7))
+    }
     default, quick, grown = text.values()
     assert default.endswith("All settings were the defaults.")
     assert "kriging" in default

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
-from cohort_stub import Listener, engine, hoard, loading_fill, make_dataset
+from cohort_stub import Listener, fill_one, hoard, loading_fill, make_dataset
 from MedInpaintLib import Settings, inpaint
 from MedInpaintLib.cohort.find import Request
 from MedInpaintLib.cohort.report.entries import read_entries
@@ -41,7 +41,7 @@ def test_a_worker_loads_the_model_once_and_fills_each_scan_as_a_run_of_its_own_d
     assert len(log.read_text(encoding="utf-8").split()) == 1
     assert "Methods, to copy" in (output / "sub-1.html").read_text(encoding="utf-8")
     for entry in read_entries(output):  # the stub of the other tests reports what the real engine reports
-        assert shape(entry.report) == shape(engine(scan, mask, SETTINGS).report)
+        assert shape(entry.report) == shape(fill_one(scan, mask, SETTINGS).report)
     for label, lesion in masks.items():
         got = sitk.ReadImage(str(output / f"sub-{label}" / "anat" / f"sub-{label}_desc-lesionfilled_T1w.nii.gz"))
         alone = inpaint(scan, lesion, SETTINGS).image

@@ -21,6 +21,7 @@ class Entry:
         name: as in `Scan`.
         report: of the run that filled it; None if it is not filled.
         results: its files; None if it is not filled.
+        together: the contrasts that were filled with one anatomy, this one among them; empty if it was alone.
         problem: why it is not filled, and the traceback if that was unexpected; else empty.
     """
 
@@ -29,8 +30,14 @@ class Entry:
     name: str
     report: dict | None = None
     results: Results | None = None
+    together: tuple[str, ...] = ()
     problem: str = ""
     details: str = ""
+
+    @property
+    def contrast(self) -> str:
+        """The suffix of the scan, such as "T1w"."""
+        return self.name.rpartition("_")[2]
 
     @property
     def badness(self) -> tuple[int, int, float]:
@@ -55,7 +62,9 @@ def _filled(output: Path, label: str) -> Iterator[Entry]:
         results = Results(output, scan)
         about = read_sidecar(results)
         if about and sidecar(results.image) == path:
-            yield Entry(scan.participant, scan.session, scan.name, about["MedInpaint"]["Report"], results)
+            ours = about["MedInpaint"]
+            together = tuple(ours.get("FilledTogether", ()))
+            yield Entry(scan.participant, scan.session, scan.name, ours["Report"], results, together)
 
 
 def _failed(output: Path, label: str) -> Iterator[Entry]:

@@ -17,6 +17,8 @@ COLUMNS = {  # of the table: what they mean
     "participant_id": "The participant.",
     "session_id": "The session; n/a if there are none.",
     "scan": "The start of the names of all results.",
+    "contrast": "The suffix of the scan, such as T1w.",
+    "filled_with": "Other contrasts of the session that were filled with the same anatomy; n/a if there are none.",
     "status": "filled or failed.",
     "lesion": "The number of the lesion in its scan, the largest first.",
     "volume_ml": "Volume in millilitres.",
@@ -75,9 +77,11 @@ def _table(entries: list[Entry]) -> str:
     lines = ["\t".join(COLUMNS)]
     for row in entries:
         session = f"ses-{row.session}" if row.session else None
-        common = [f"sub-{row.participant}", session, row.name, "filled" if row.report else "failed"]
+        others = " ".join(contrast for contrast in row.together if contrast != row.contrast)
+        status = "filled" if row.report else "failed"
+        common = [f"sub-{row.participant}", session, row.name, row.contrast, others, status]
         if row.report is None:
-            lines.append("\t".join(map(_cell, [*common, *[None] * (len(COLUMNS) - 5), row.problem])))
+            lines.append("\t".join(map(_cell, [*common, *[None] * (len(COLUMNS) - len(common) - 1), row.problem])))
             continue
         quality, warnings = row.report["alignment"]["quality"], " | ".join(row.report["warnings"])
         for number, lesion in enumerate(row.report["lesions"], start=1):

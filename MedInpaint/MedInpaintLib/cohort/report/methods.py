@@ -36,13 +36,19 @@ def describe(report: dict) -> Methods:
     settings, versions = report["settings"], report["versions"]
     defaults = Settings().to_dict()
     changed = {key: value for key, value in settings.items() if key != "device" and value != defaults[key]}
+    several = "together" in report
     grown = f", enlarged by {settings['grow']:g} mm," if settings["grow"] else ""
     steps = [
         f"Lesions were filled with MedInpaint {versions['medinpaint']} (model {report['model']['name']}, weights "
         f"{report['model']['sha256'][WEIGHTS][:12]}; PyTorch {versions['torch']}, SimpleITK {versions['SimpleITK']}).",
-        "Each scan was aligned with the model's template.",
+        "Each scan was aligned with the model's template."
+        if not several
+        else "The first scan of each session was aligned with the model's template, and its other contrasts were "
+        "registered to it rigidly.",
         f"The lesion mask{grown} was left out, and the latent space of the generative model was searched for the "
-        "brain that agrees with the surroundings of the lesions (Yeh et al. 2017).",
+        "brain that agrees with the surroundings of the lesions"
+        + (" in all contrasts of the session" if several else "")
+        + " (Yeh et al. 2017).",
     ]
     if settings["residual"]:
         steps.append("The difference between scan and generated brain was continued into the lesions by kriging.")

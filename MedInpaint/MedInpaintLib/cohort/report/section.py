@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 MOST_LESIONS = 6  # with pictures; the table has all
 
 
-def render_section(scan: Scan, image: sitk.Image, hole: np.ndarray, result: Result) -> str:
+def render_section(scan: Scan, image: sitk.Image, hole: np.ndarray, result: Result, others: Sequence[str] = ()) -> str:
     """HTML with its pictures inside.
 
     Args:
         scan: what was filled.
         image: the input.
         hole: bool (z, y, x) on its grid.
-        result: the result of inpaint().
+        result: the result of the engine.
+        others: further contrasts that were filled with the same anatomy.
     """
     report = result.report
     shown, mask = pictures.window(image, hole), like(image, hole.astype(np.uint8))
@@ -60,6 +62,7 @@ def render_section(scan: Scan, image: sitk.Image, hole: np.ndarray, result: Resu
         scan=scan,
         key="s" + hashlib.sha256(scan.name.encode()).hexdigest()[:10],  # a name that CSS allows
         report=report,
+        others=others,
         lesions=lesions,
         overview=overview,
         chart=uri(pictures.chart(image, hole, result.generated, report["contrast"])),

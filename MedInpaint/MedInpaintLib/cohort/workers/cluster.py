@@ -19,10 +19,14 @@ MEMORY_OF_WORKER = 1.5e9  # bytes; a fill of a head at 1 mm needs 1.2 GB
 DEATHS = 1  # workers that a scan may lose before it is blamed: the first death may have had another cause
 PATIENCE = 30  # seconds for an orderly end of the workers
 MOST_JOBS = 100  # of Slurm, unless --workers says more
+OF_WORKERS = {  # rules that each worker has to know
+    "distributed.worker.memory.pause": False,  # a worker that waits for memory to be freed could wait for ever
+    "distributed.worker.profile.enabled": False,  # takes a tenth of a core and 0.1 MB a second, for the dashboard alone
+}
 RULES = {
     "distributed.scheduler.allowed-failures": DEATHS,
     "distributed.scheduler.worker-saturation": 1.0,  # no queue at the workers: a death hits one scan
-    "distributed.worker.memory.pause": False,  # a worker that waits for memory to be freed could wait for ever
+    **OF_WORKERS,
     "distributed.comm.timeouts.connect": "20s",
     "distributed.deploy.lost-worker-timeout": "10 minutes",  # on a busy computer a new process takes a minute
 }
@@ -138,13 +142,18 @@ def _start_slurm(plan: Plan, scans: int) -> Any:
             memory=plan.memory,
             walltime=plan.time,
             job_extra_directives=list(plan.directives),
-            job_script_prologue=["export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False"],  # as in the rules above
+            job_script_prologue=[f"export {_as_variable(rule)}={value}" for rule, value in OF_WORKERS.items()],
         )
         jobs = plan.workers or min(scans, MOST_JOBS)
         cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # a job whose time is over is replaced
         return cluster
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"Slurm refused the workers ({' '.join(str(error).split())}): check the options.") from error
+
+
+def _as_variable(rule: str) -> str:
+    """The variable of the environment that sets a rule of Dask."""
+    return "DASK_" + rule.upper().replace(".", "__")
 
 
 def count_gpus(device: str) -> int:
