@@ -30,10 +30,10 @@ def known_slices(subject: Subject, template: Template, count: int) -> tuple[Slic
     """So many slices of the subject in model space, without a hole; and where their brain is, bool (n, h, w)."""
     everywhere = np.ones(subject.brain.shape, bool)
     values = scan_values(subject.scan, ~everywhere)
-    image, _ = to_model_grid(subject.scan, values, everywhere, template, subject.alignment.transform)
+    image, _ = to_model_grid(subject.scan, values, everywhere, template.image, subject.alignment.transform)
     image /= intensity_scale(values, subject.alignment.brain)
     nothing = np.zeros(image.shape, bool)
-    image, unknown, context = mask_unknown(image, nothing, ~nothing, template, subject.alignment.extracted)
+    image, unknown, context = mask_unknown(image, nothing, ~nothing, template, slice(None), subject.alignment.extracted)
     heights = np.linspace(0.25 * len(image), 0.75 * len(image), count).astype(int)
     brain = context & (sitk.GetArrayViewFromImage(template.brain) > 0)
     parts = (array[heights] for array in (image, nothing, unknown, context))

@@ -49,7 +49,7 @@ class Result:
         uncertainty: float32, the posterior standard deviation of the fill, in scan intensities; 0 outside the hole.
             None without settings.residual.
         report: measurements of the run, in plain JSON types; see `run_report`.
-        hole: bool (z, y, x), the hole.
+        hole: bool (z, y, x), the hole; None in Slicer, whose child does not send it.
     """
 
     image: sitk.Image

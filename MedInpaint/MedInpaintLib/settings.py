@@ -25,7 +25,6 @@ class Settings:
         label: the value that marks the lesion in the mask; None takes every non-zero voxel.
         grow: enlarge the lesion by this distance (mm) before it is filled, because its rim is often partly lesion.
         iterations: largest number of Adam steps of the latent search, which stops earlier when the loss is stable.
-        restarts: number of starts of the latent search, the best of which counts; None: the model's default.
         prior_weight: lambda of the prior loss; None: the model's default.
         window: side of the cubic window of the context weights, in model pixels (odd).
         weighting: weigh a known pixel by the share of hole in its window; without, all weigh the same.
@@ -42,7 +41,6 @@ class Settings:
     label: int | None = None
     grow: float = 0.0
     iterations: int = 40
-    restarts: int | None = None
     prior_weight: float | None = None
     window: int = 7
     weighting: bool = True
@@ -62,8 +60,6 @@ class Settings:
             raise InputError(f"The lesion can be enlarged by 0 to {MAXIMUM_GROWTH:g} mm, not by {self.grow}.")
         if self.iterations < 0:
             raise InputError(f"The number of iterations must be 0 or more, not {self.iterations}.")
-        if self.restarts is not None and self.restarts < 1:
-            raise InputError(f"The number of restarts must be 1 or more, not {self.restarts}.")
         if self.prior_weight is not None and not 0 <= self.prior_weight < float("inf"):
             raise InputError(f"The prior weight must be a finite number of 0 or more, not {self.prior_weight}.")
         if self.window < 3 or self.window % 2 == 0:

@@ -18,8 +18,9 @@ from .texture import missing_noise, sharpen
 
 RIM_TRUST = 1e-9  # of a known voxel that is probably lesion
 LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
-NOISE_DETAIL = 0.5  # detail of this many standard deviations of the noise is taken for noise
-DETAIL_REACH = 2.0  # mm; the detail is measured in a Gaussian window of this standard deviation
+NOISE_ERROR = 0.35  # standard deviations of the noise; error of the fill's detail in a noisy scan
+MODEL_ERROR = 0.01  # of the brain's intensity; error of the fill's detail in a scan without noise
+DETAIL_REACH = 4.0  # mm; the detail is measured in a Gaussian window of this standard deviation
 
 
 def box_near_hole(case: Case) -> tuple[slice, ...]:
@@ -104,10 +105,11 @@ def limit_range(case: Case, generated: np.ndarray, filled: np.ndarray) -> np.nda
 
 
 def shrink_detail(case: Case, filled: np.ndarray, noise: float) -> np.ndarray:
-    """The new values (n,), closer to the smoothest continuation where they differ from it as little as noise does.
+    """The new values (n,), closer to the smoothest continuation where they differ from it by little.
 
-    In plain tissue of a noisy scan, such detail comes from the noise beside the hole. This is the Wiener filter with
-    local statistics of Lee, IEEE TPAMI 2(2), 1980. It leaves true structure, which differs by more, nearly as it is.
+    In plain tissue, such detail comes from the noise beside the hole and from the model's errors. This is the Wiener
+    filter with local statistics of Lee, IEEE TPAMI 2(2), 1980. It leaves true structure, which differs by more, nearly
+    as it is.
 
     Args:
         filled: (n,), the hole's values in the order of `case.values[case.hole]`.
@@ -122,7 +124,8 @@ def shrink_detail(case: Case, filled: np.ndarray, noise: float) -> np.ndarray:
         for field in (detail**2, case.hole.astype(float))
     )
     power /= np.maximum(share, np.finfo(float).tiny)
-    kept = np.clip(1 - (NOISE_DETAIL * noise) ** 2 / np.maximum(power, np.finfo(float).tiny), 0, 1)
+    error = (NOISE_ERROR * noise) ** 2 + (MODEL_ERROR * case.slices.scale) ** 2
+    kept = np.clip(1 - error / np.maximum(power, np.finfo(float).tiny), 0, 1)
     return smooth + kept * (filled - smooth)
 
 

@@ -11,12 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, explain_out_of_memory
 from ..models.registry import find_model
-from ..pipeline import Result, inpaint, inpaint_together
+from ..pipeline import Result, inpaint_together
 from ..report.figure import check_matplotlib, draw_figure
 from ..settings import Settings
 from ..space.case import check_input
@@ -97,7 +96,6 @@ class Outputs:
         stack: ExitStack,
         source: Source,
         scan: sitk.Image,
-        hole: np.ndarray,
         result: Result,
         about: dict[str, str],
     ) -> None:
@@ -107,13 +105,14 @@ class Outputs:
             stack: takes the files.
             source: see `source`.
             scan: the input.
-            hole: bool (z, y, x), the filled voxels.
-            result: the result of inpaint().
+            result: of this scan.
             about: entries for the top of the report.
 
         Raises:
             InputError: a file cannot be written, or its format cannot hold the image exactly.
         """
+        hole = result.hole
+        assert hole is not None
         if isinstance(source, list):
             folder = stack.enter_context(replacing_folder(self.image))
             write_series(source, scan, result.image, folder, f"model {result.report['model']['name']}")
@@ -204,30 +203,22 @@ def run_files(
     for path, files in zip(images, all_outputs, strict=True):
         files.check(path, taken)
     scans = [read_image(path, series if n == 0 else None) for n, path in enumerate(images)]
-    lesion = read_image(mask)
-    lesions = [lesion, *(None if path is None else read_image(path) for path in masks[1:])]
+    lesions = [None if path is None else read_image(path) for path in masks]
     sources = [
         files.source(path, scan, series if n == 0 else None)
         for n, (files, path, scan) in enumerate(zip(all_outputs, images, scans, strict=True))
     ]
-    holes = [  # a further scan without a mask of its own has the first one's, which the registration moves
-        None if own is None else check_input(scan, own, settings.label, settings.grow)[1]
-        for scan, own in zip(scans, lesions, strict=True)
-    ]
+    for scan, own in zip(scans, lesions, strict=True):
+        if own is not None:  # else it has the first one's, which the registration moves
+            check_input(scan, own, settings.label, settings.grow)  # the engine does so again, seconds later
     find_model(settings.model)
     from ..search.device import choose_device
 
     console.event("device", device=str(choose_device(settings.device)))
-    if also:
-        results = inpaint_together(scans, lesions, settings, console.progress)
-    else:
-        results = [inpaint(scans[0], lesion, settings, console.progress)]
+    results = inpaint_together(scans, lesions, settings, console.progress)
     with ExitStack() as stack:
         for n, (files, source, scan, result) in enumerate(zip(all_outputs, sources, scans, results, strict=True)):
-            about = {"image": images[n].name, "mask": (masks[n] or mask).name}
-            hole = result.hole if (own := holes[n]) is None else own
-            assert hole is not None
-            files.write(stack, source, scan, hole, result, about)
+            files.write(stack, source, scan, result, {"image": images[n].name, "mask": (masks[n] or mask).name})
         with _ignored_signals():
             stack.close()  # renames them
     for n, result in enumerate(results, start=1):

@@ -53,7 +53,6 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iterations", metavar="N", type=int, help=f"maximum number of steps (default: {default.iterations})"
     )
-    parser.add_argument("--restarts", metavar="N", type=int, help="starts, the best is kept (default: 1)")
     weighting, prior, blending = (parser.add_mutually_exclusive_group() for _ in range(3))
     weighting.add_argument(
         "--window", metavar="N", type=int, help=f"context window in pixels, odd (default: {default.window})"

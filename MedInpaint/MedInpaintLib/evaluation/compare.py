@@ -4,7 +4,7 @@ It writes a folder with these files:
 - cases.csv: one row per case and fill, appended when the fill is done. An interrupted run continues from this table.
 - summary.md: medians and paired differences, from the table.
 - pictures/: every case with its fills.
-- fills/: the new voxels of every hole, in the scan's type and the order of array[hole].
+- fills/: the new voxels of every hole, in the scan's type and the order of array[hole], and the true ones.
 - views/: for every case, the slice that the pictures show.
 - experiment.json: the settings and the models of the rows.
 """
@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import InputError
@@ -30,7 +31,7 @@ from ..volumes.write import replacing
 from .downstream_report import SECTION
 from .experiment import write_report
 from .figures.results import Results
-from .figures.views import draw_case, view_of, view_path, voxels_path
+from .figures.views import TRUTH, draw_case, view_of, view_path, voxels_path
 from .fills.baselines import Fill, baselines
 from .fills.models import STUDY, find_models, model_fills, takes_part
 from .holes.cases import BALL, LESIONS, SQUARE, STROKE, Hole, check_kinds, cut_hole, draw_hole, split_kind
@@ -199,7 +200,7 @@ def compare(
                     append_row(table, row)
                     done[name, fill] = row
                     bar.update()
-                _save_pictures(folder, part, hole, {fill: done[name, fill] for fill in fills[kind]})
+                _save_case(folder, part, hole, {fill: done[name, fill] for fill in fills[kind]})
 
 
 def set_up(
@@ -218,9 +219,10 @@ def set_up(
     return subject, hole, cut_hole(subject, hole, template, seed)
 
 
-def _save_pictures(folder: Path, part: Subject, hole: Hole, rows: Mapping[str, Row]) -> None:
-    """Write the view of a case and a picture of its fills, given as the rows by the fills' names."""
+def _save_case(folder: Path, part: Subject, hole: Hole, rows: Mapping[str, Row]) -> None:
+    """Write the truth and the view of a case, and a picture of its fills, given as the rows by the fills' names."""
     name = next(iter(rows.values())).case
+    np.save(voxels_path(folder, name, TRUTH), sitk.GetArrayViewFromImage(part.scan)[hole.voxels])
     view = view_of(part, hole)
     view.save(view_path(folder, name))
     pictures = {f"{fill}  {row.psnr:.1f} dB": np.load(voxels_path(folder, name, fill)) for fill, row in rows.items()}

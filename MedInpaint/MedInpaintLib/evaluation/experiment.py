@@ -12,8 +12,9 @@ from ..models.folder import WEIGHTS
 from ..volumes.write import replacing
 from .downstream_report import SECTION
 from .figures.charts import samples_figure, size_figures, training_figure
-from .figures.galleries import ablation_figures, model_figures, worst_figure
+from .figures.galleries import ablation_figures, model_figures
 from .figures.results import Results
+from .figures.worst import worst_figures
 from .fills.models import STUDY, full_name
 from .holes.cases import ELLIPSOID, SQUARE
 from .measures.row import Row
@@ -47,7 +48,11 @@ noise (median second difference over that of the truth), seam (jump across the b
 it; 1: invisible). Slice PSNR is over the whole slice of a square, known pixels included. Differences are paired, case
 by case. Holes in one brain are not independent, so a subject's differences are averaged first; the median and p, of the
 two-sided Wilcoxon signed-rank test, are over subjects. p is not corrected for the number of comparisons; with fewer
-than six subjects it cannot be below 0.05. "Worse in" and "worst" count single cases."""
+than six subjects it cannot be below 0.05. "Worse in" and "worst" count single cases.
+
+**The worst cases.** The mean squared error is the sum of three parts (Kobayashi & Salam 2000): brightness, the squared
+mean error; contrast, the squared difference of the standard deviations of fill and truth; structure, twice the product
+of both times one minus their correlation. The sentence names the part in which the fill does worst against harmonic."""
 
 
 def write_report(run: Results, commands: Sequence[str], folder: Path, downstream: Path | None = None) -> None:
@@ -65,7 +70,7 @@ def write_report(run: Results, commands: Sequence[str], folder: Path, downstream
         *model_figures(run, pictures),
         *ablation_figures(run, pictures),
         *size_figures(run, pictures),
-        *worst_figure(run, pictures),
+        *worst_figures(run, pictures),
         *samples_figure(run, pictures),
         *training_figure(run, pictures),
     ]

@@ -25,7 +25,6 @@ class GAN(LatentModel):
     """
 
     prior_weight = 0.1
-    restarts = 1
     latent_bound = 2.5  # no ||u||^2 limits what the surroundings do not determine
     latent = LATENT
 
@@ -45,7 +44,7 @@ class GAN(LatentModel):
         return mean + self.generator(z, mean, features)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
-        """Draws from the prior."""
+        """A draw from the prior."""
         return noise
 
     def prior_loss(self, u: Tensor, slices: Tensor, height: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ class LatentModel(nn.Module, ABC):
     """
 
     prior_weight: float  # lambda, if Settings gives none
-    restarts: int  # starts of the search, if Settings gives none
     latent_bound: float = math.inf  # of every |u| in the search
     brains: Brains
     latent: int
@@ -43,13 +42,13 @@ class LatentModel(nn.Module, ABC):
 
     @abstractmethod
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
-        """Latents (m, n, latent) where m searches start.
+        """Latents (n, latent) where the search starts.
 
         Args:
             image: (n, 1, h, w), slices.
             unknown: (n, 1, h, w), 1 where a slice is not known.
             height: (n,), relative.
-            noise: (m, n, latent), standard normal.
+            noise: (n, latent), a draw from the prior, for a model that starts at random.
         """
 
     def prior_loss(self, u: Tensor, slices: Tensor, height: Tensor) -> Tensor:

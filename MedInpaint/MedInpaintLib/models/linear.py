@@ -86,7 +86,6 @@ class Linear(LatentModel):
     """
 
     prior_weight = 0.3
-    restarts = 1
 
     def __init__(self, brains: Brains):
         super().__init__()
@@ -103,8 +102,8 @@ class Linear(LatentModel):
         return mean + combine(z, differences)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
-        """The posterior mean of z given the known pixels (eq. 7, Tipping & Bishop), then samples around it."""
-        means, deviations = [], []
+        """The posterior mean of z given the known pixels (eq. 7, Tipping & Bishop)."""
+        means = []
         unit = torch.eye(self.latent, device=image.device)
         for n in range(len(image)):
             at = height[n : n + 1]
@@ -113,6 +112,4 @@ class Linear(LatentModel):
             residual = image[n, 0][known] - self.brains.mean_at(at)[0, 0][known]
             precision = torch.linalg.cholesky(basis @ basis.T / FIT_NOISE + unit)
             means.append(torch.cholesky_solve((basis @ residual / FIT_NOISE)[:, None], precision)[:, 0])
-            deviations.append(torch.linalg.solve_triangular(precision.T, noise[1:, n].T, upper=True).T)
-        mean = torch.stack(means)
-        return torch.cat([mean[None], mean + torch.stack(deviations, dim=1)])
+        return torch.stack(means)

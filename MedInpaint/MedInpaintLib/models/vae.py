@@ -27,7 +27,6 @@ class VAE(LatentModel):
     """
 
     prior_weight = 0.3
-    restarts = 1
     latent = LATENT
 
     def __init__(self, brains: Brains, kernel: int):
@@ -47,9 +46,8 @@ class VAE(LatentModel):
         return mean + combine(self.skip(z), differences) + self.generator(z, mean, features)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
-        """First the encoder's mean, then samples around it."""
-        mean, log_variance = self.encoder(image, unknown, height)
-        return torch.cat([mean[None], mean + (0.5 * log_variance).exp() * noise[1:]])
+        """The encoder's mean."""
+        return self.encoder(image, unknown, height)[0]
 
     def initialise_skip(self) -> None:
         """Let the skip begin at the principal components: z_1 weighs the first one. Latents beyond them begin at 0."""

@@ -37,17 +37,17 @@ class Deformation:
 
     @property
     def knots(self) -> tuple[int, ...]:
-        """Shape of the knots of one stack: (2, knots along z, y, x); the 2 are x and y displacements in pixels."""
+        """Shape of the knots: (2, knots along z, y, x); the 2 are x and y displacements in pixels."""
         return 2, *(basis.shape[1] for basis in self._bases)
 
     def displacement(self, knots: Tensor) -> Tensor:
-        """The displacements (m * n, h, w, 2) in pixels, for m stacks with knots (m, 2, kz, ky, kx)."""
+        """The displacements (n, h, w, 2) in pixels, for knots (2, kz, ky, kx)."""
         z, y, x = self._bases
-        along_z = torch.einsum("mdkij,zk->mzdij", knots, z)
-        return torch.einsum("mzdij,yi,xj->mzyxd", along_z, y, x).flatten(0, 1)
+        along_z = torch.einsum("dkij,zk->zdij", knots, z)
+        return torch.einsum("zdij,yi,xj->zyxd", along_z, y, x)
 
     def displacement_at(self, knots: Tensor, index: Tensor) -> Tensor:
-        """The displacement of one slice of each stack, (m, h, w, 2), for knots (m, 2, kz, ky, kx) and indices (m,)."""
+        """The displacements (m, h, w, 2) of m slices with indices (m,), each with its own knots, (m, 2, kz, ky, kx)."""
         z, y, x = self._bases
         return torch.einsum("mdkij,mk,yi,xj->myxd", knots, z[index], y, x)
 
@@ -62,8 +62,8 @@ class Deformation:
 
 
 def roughness(knots: Tensor) -> Tensor:
-    """The prior of knots (m, 2, kz, ky, kx): the sum of squares, plus STIFFNESS times squared differences."""
-    return (knots**2).sum() + STIFFNESS * sum((knots.diff(dim=axis) ** 2).sum() for axis in (2, 3, 4))
+    """The prior of knots (2, kz, ky, kx): the sum of squares, plus STIFFNESS times squared differences."""
+    return (knots**2).sum() + STIFFNESS * sum((knots.diff(dim=axis) ** 2).sum() for axis in (1, 2, 3))
 
 
 def spline_basis(positions: np.ndarray, distance: int) -> Tensor:

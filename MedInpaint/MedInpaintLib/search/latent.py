@@ -84,7 +84,7 @@ def search(
         network: the model, on its device.
         slices: n model-space slices.
         count: number of slices of the whole model grid.
-        settings: iterations, restarts, prior_weight, window, weighting, prior, slicewise and seed.
+        settings: iterations, prior_weight, window, weighting, prior, slicewise and seed.
         progress: called with the fraction done and a message; may raise Cancelled.
         chunk: slices that are decoded at once; bounds memory, and changes only the order of sums.
 
@@ -121,7 +121,7 @@ def search_together(
             if abs(earlier - now) < SETTLED * abs(earlier):
                 break
             earlier = now
-    return descent.best(step)
+    return descent.results(step)
 
 
 def slice_coupling(heights: np.ndarray) -> Tensor:
@@ -131,7 +131,7 @@ def slice_coupling(heights: np.ndarray) -> Tensor:
 
 
 class _Descent:
-    """The variables of the search, for m starts of n slices each, and Adam's steps on them."""
+    """The variables of the search for n slices, and Adam's steps on them."""
 
     def __init__(
         self, network: LatentModel, stacks: Sequence[Slices], count: int, settings: Settings, chunk: int = CHUNK
@@ -139,7 +139,6 @@ class _Descent:
         self.chunk = chunk
         self.network, self.device = network, network.brains.mean.device
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.starts = network.restarts if settings.restarts is None else settings.restarts
         self.prior_weight = network.prior_weight if settings.prior_weight is None else settings.prior_weight
         self.prior_weight *= settings.prior
 
@@ -156,7 +155,7 @@ class _Descent:
         self.coupling = coupling.to(self.device)
         self.u = self._start(self.scans[0]).requires_grad_()
         self.deformation = Deformation(heights, stacks[0].image.shape[1:], self.device)
-        self.knots = torch.zeros((self.starts, *self.deformation.knots), device=self.device, requires_grad=True)
+        self.knots = torch.zeros(self.deformation.knots, device=self.device, requires_grad=True)
         variables = [(self.u, LEARNING_RATE)]
         if not settings.slicewise:
             rate = 0.1 * LEARNING_RATE
@@ -172,7 +171,7 @@ class _Descent:
         # Separate leaf tensors collect the gradient of the decoder chunk by chunk.
         z, displacement = leaves = tuple(root.detach().requires_grad_() for root in roots)
         total = torch.zeros((), device=self.device)
-        for part in self._chunks(0, len(roots[0])):
+        for part in self._chunks():
             loss = self._loss(z, displacement, part)[0].sum()
             loss.backward()
             total += loss.detach()
@@ -189,28 +188,22 @@ class _Descent:
         return total + rough
 
     @torch.no_grad()
-    def best(self, iterations: int) -> list[tuple[Generated, Components]]:
-        """The results of the scans for the start with the lowest loss, after this number of steps."""
-        n = len(self.height)
-        parts = self._chunks(0, self.starts * n)
+    def results(self, iterations: int) -> list[tuple[Generated, Components]]:
+        """The results of the scans after this number of steps."""
         z, displacement = self._latents()
-        found = [self._loss(z, displacement, part) for part in parts]
-        losses = torch.cat([loss for loss, _ in found]).view(self.starts, n)
-        best = int(losses.sum(1).argmin())
-        tissue = torch.cat([tissue for _, tissue in found]).unflatten(0, (self.starts, n))[best]
-        best_displacement = displacement[best * n : (best + 1) * n]
-        first = best * n
+        found = [self._loss(z, displacement, part) for part in self._chunks()]
+        losses, tissue = (torch.cat(parts) for parts in zip(*found, strict=True))
 
         def result(scan: ScanLoss) -> tuple[Generated, Components]:
             curve = scan.curve()
 
             def components(index: int, pixels: np.ndarray) -> np.ndarray:
-                return self._components(z[first + index], best_displacement, curve, index, pixels)
+                return self._components(z[index], displacement, curve, index, pixels)
 
             generated = Generated(
                 scan.through_curve(tissue)[:, 0].cpu().numpy(),
                 tissue[:, 0].cpu().numpy(),
-                losses[best].cpu().numpy(),
+                losses.cpu().numpy(),
                 curve.cpu().numpy(),
                 iterations,
             )
@@ -220,38 +213,27 @@ class _Descent:
 
     @torch.no_grad()
     def _start(self, scan: ScanLoss) -> Tensor:
-        """The u (m, n, latent) where the network starts for a scan."""
-        shape = self.starts, len(self.height), self.network.latent
-        noise = torch.randn(shape, generator=self.random).to(self.device)
+        """The u (n, latent) where the network starts for a scan."""
+        noise = torch.randn(len(self.height), self.network.latent, generator=self.random).to(self.device)
         image, unknown = scan.image, scan.unknown
         if not scan.straight:
             image = as_model_sees(scan.start_curve, image, self.network.brains.mean_at(self.height)) * (1 - unknown)
-        parts = [
-            self.network.start(*part)
-            for part in zip(
-                image.split(self.chunk),
-                unknown.split(self.chunk),
-                self.height.split(self.chunk),
-                (self.coupling @ noise).split(self.chunk, dim=1),
-                strict=True,
-            )
-        ]
-        u = torch.linalg.solve_triangular(self.coupling, torch.cat(parts, dim=1), upper=False)
+        z = self.coupling @ noise
+        z = torch.cat([self.network.start(image[p], unknown[p], self.height[p], z[p]) for p in self._chunks()])
+        u = torch.linalg.solve_triangular(self.coupling, z, upper=False)
         return u.clamp(-self.network.latent_bound, self.network.latent_bound)
 
     def _latents(self) -> tuple[Tensor, Tensor]:
-        """z (m * n, latent), and the displacements in pixels (m * n, h, w, 2)."""
-        return (self.coupling @ self.u).flatten(0, 1), self.deformation.displacement(self.knots)
+        """z (n, latent), and the displacements in pixels (n, h, w, 2)."""
+        return self.coupling @ self.u, self.deformation.displacement(self.knots)
 
     def _loss(self, z: Tensor, displacement: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """The loss (chunk,) of each slice of one chunk, and G(z), deformed, (chunk, 1, h, w)."""
-        indices = self._slice_indices(part)
-        decoded = self.network.decode(z[part], *(tensor[indices] for tensor in self.at_height))
+        decoded = self.network.decode(z[part], *(tensor[part] for tensor in self.at_height))
         tissue = self.deformation.warp(decoded, displacement[part])
-        loss = torch.stack([scan(tissue, indices) for scan in self.scans]).sum(0)
+        loss = torch.stack([scan(tissue, part) for scan in self.scans]).sum(0)
         if self.prior_weight:
-            prior = self.network.prior_loss(self.u.flatten(0, 1)[part], decoded, self.height[indices])
-            loss = loss + self.prior_weight * prior
+            loss = loss + self.prior_weight * self.network.prior_loss(self.u[part], decoded, self.height[part])
         return loss, tissue
 
     @torch.no_grad()
@@ -264,13 +246,6 @@ class _Descent:
         warped = self.deformation.warp_pixels(both, displacement[one], mask)[0]
         return (slope(curve, warped[0]) * warped[1:]).T.cpu().numpy()
 
-    def _chunks(self, begin: int, end: int) -> list[slice]:
-        """Chunks of the slices of whole starts, from begin to end; a chunk never contains slices of two starts."""
-        n = len(self.height)
-        starts = range(begin, end, n)
-        return [slice(low, min(low + self.chunk, at + n)) for at in starts for low in range(at, at + n, self.chunk)]
-
-    def _slice_indices(self, part: slice) -> slice:
-        """The indices of a chunk's slices among the n slices of its start."""
-        first = part.start % len(self.height)
-        return slice(first, first + part.stop - part.start)
+    def _chunks(self) -> list[slice]:
+        """The slices that are decoded at once."""
+        return [slice(low, low + self.chunk) for low in range(0, len(self.height), self.chunk)]

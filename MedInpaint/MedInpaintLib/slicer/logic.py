@@ -62,7 +62,6 @@ class MedInpaintLogic(ScriptedLoadableModuleLogic):
             label=parameters.label or None if hasLabels else None,
             grow=parameters.grow,
             iterations=parameters.iterations,
-            restarts=parameters.restarts or None,
             prior_weight=parameters.priorWeight if parameters.priorWeight >= 0 else None,
             window=parameters.window,
             weighting=parameters.weighting,

@@ -59,7 +59,6 @@ class MedInpaintParameterNode:
     result - the result that is compared with its scan.
     model - the name of a shipped model.
     modelFolder - the folder of another model, used in place of the shipped one; empty: use the shipped one.
-    restarts - 0: the number that suits the kind of model.
     priorWeight - below 0: the weight that suits the kind of model.
     keepGenerated, keepUncertainty - also add the generated volume, and the posterior standard deviation.
     The other fields are those of MedInpaintLib.Settings.
@@ -77,7 +76,6 @@ class MedInpaintParameterNode:
     modelFolder: str = ""
     device: Device = Device.AUTO
     iterations: Annotated[int, WithinRange(0, 1000)] = 40
-    restarts: Annotated[int, WithinRange(0, 32)] = 0
     priorWeight: Annotated[float, WithinRange(AUTOMATIC, 100)] = AUTOMATIC
     window: Annotated[int, WithinRange(3, 31)] = 7
     weighting: bool = True

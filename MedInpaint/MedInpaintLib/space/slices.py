@@ -92,31 +92,36 @@ def cut_slices(
         curve = contrast.values / scale
     lesion = bounding_box(hole, 1)
     ones = like(scan[lesion[::-1]], hole[lesion].astype(np.float32))
-    filled = sitk.GetArrayFromImage(sitk.Resample(ones, template.image, transform, sitk.sitkLinear, 0.0)) > 0.01
+    filled = resample(ones, template.image, transform, sitk.sitkLinear) > 0.01
     filled |= _nearest_to_hole(scan, hole, template, transform)
     heights = searched_heights(filled) if heights is None else heights
-    box = covered_box(_slab(template, heights), scan, transform.GetInverse(), MARGIN)  # what these slices show
-    image, share = to_model_grid(scan[box[::-1]], values[box], ~hole[box], template, transform)
+
+    span = slice(int(heights[0]), int(heights[-1]) + 1)
+    slab, filled = template.image[:, :, span], filled[span]
+    box = covered_box(slab, scan, transform.GetInverse(), MARGIN)  # what these slices show
+    image, share = to_model_grid(scan[box[::-1]], values[box], ~hole[box], slab, transform)
     image /= scale
-    field = _field_of_view(scan, template, transform)
+    field = _field_of_view(scan, slab, transform)
     unknown = filled | (share < 0.5) & field
-    image, unknown, context = mask_unknown(image, unknown, field, template, alignment.extracted)
-    return Slices(image[heights], filled[heights], unknown[heights], context[heights], heights, scale, curve=curve)
+    image, unknown, context = mask_unknown(image, unknown, field, template, span, alignment.extracted)
+    rows = heights - heights[0]
+    return Slices(image[rows], filled[rows], unknown[rows], context[rows], heights, scale, curve=curve)
 
 
 def to_model_grid(
-    scan: sitk.Image, values: np.ndarray, known: np.ndarray, template: Template, transform: sitk.Transform
+    scan: sitk.Image, values: np.ndarray, known: np.ndarray, grid: sitk.Image, transform: sitk.Transform
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resample the known voxels to the model grid by normalised convolution, so that the hole has no influence.
 
-    Returns the values (float32) and the known share of each voxel (0 to 1), both (z, y, x).
+    `grid` is that of the template, or a slab of it. Returns the values (float32) and the known share of each voxel
+    (0 to 1), both (z, y, x).
     """
-    spacing = template.image.GetSpacing()[0]
+    spacing = grid.GetSpacing()[0]
 
     def smooth(array: np.ndarray) -> np.ndarray:
         sigmas = [0.4 * max(spacing - 0.5 * s, 0.25 * spacing) for s in scan.GetSpacing()]
         image = sitk.SmoothingRecursiveGaussian(like(scan, array.astype(np.float32)), sigmas)
-        return sitk.GetArrayFromImage(sitk.Resample(image, template.image, transform, sitk.sitkLinear, 0.0))
+        return sitk.GetArrayFromImage(sitk.Resample(image, grid, transform, sitk.sitkLinear, 0.0))
 
     share = smooth(known)
     total = smooth(np.where(known, values, 0.0))
@@ -124,19 +129,20 @@ def to_model_grid(
 
 
 def mask_unknown(
-    image: np.ndarray, unknown: np.ndarray, field: np.ndarray, template: Template, extracted: bool
+    image: np.ndarray, unknown: np.ndarray, field: np.ndarray, template: Template, span: slice, extracted: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Set unknown pixels of a brain on the model grid to 0 and find the context.
+    """Set unknown pixels of a slab of the model grid to 0 and find the context.
 
     Args:
         image: float32 (z, h, w), model intensities.
         unknown: bool (z, h, w), the hole and what the scan does not show.
         field: bool (z, h, w), the scan's field of view.
+        span: the heights of the slab.
         extracted: whether the scan shows a brain without the rest of the head.
 
-    Returns `image`, `unknown` and `context` as in Slices, but of all heights, (z, h, w).
+    Returns `image`, `unknown` and `context` as in Slices, of all heights of the slab, (z, h, w).
     """
-    brain, edge = sitk.GetArrayViewFromImage(template.brain) > 0, template.edge
+    brain, edge = sitk.GetArrayViewFromImage(template.brain)[span] > 0, template.edge[span]
     if extracted:
         context = ~unknown & field & (brain | edge)
     else:
@@ -166,7 +172,8 @@ def to_scan(
     """
     there = np.isin(np.arange(slices.heights[0], slices.heights[-1] + 1), slices.heights)[:, None, None]
     there = np.broadcast_to(there, (len(there), *stack.shape[1:])).astype(np.uint8)
-    valid = resample_mask(like(_slab(template, slices.heights), there), scan, alignment.transform.GetInverse())
+    slab = template.image[:, :, int(slices.heights[0]) : int(slices.heights[-1]) + 1]
+    valid = resample_mask(like(slab, there), scan, alignment.transform.GetInverse())
     generated = _on_scan(scan, stack * slices.scale + slices.floor, slices, alignment, template, sitk.sitkBSpline)
     return generated, valid
 
@@ -192,11 +199,6 @@ def _on_scan(
     return resample(volume, scan, alignment.transform.GetInverse(), interpolator)
 
 
-def _slab(template: Template, heights: np.ndarray) -> sitk.Image:
-    """The part of the model grid from the lowest slice to the highest."""
-    return template.image[:, :, int(heights[0]) : int(heights[-1]) + 1]
-
-
 def _nearest_to_hole(
     scan: sitk.Image, hole: np.ndarray, template: Template, transform: sitk.AffineTransform
 ) -> np.ndarray:
@@ -210,11 +212,11 @@ def _nearest_to_hole(
     return nearest
 
 
-def _field_of_view(scan: sitk.Image, template: Template, transform: sitk.Transform) -> np.ndarray:
-    """The scan's field of view on the model grid, bool (z, h, w). It ends half a voxel beyond the outermost centres."""
-    to_scan = np.linalg.inv(affine(scan)) @ to_matrix(transform) @ affine(template.image)
-    z, y, x = np.ogrid[tuple(slice(length) for length in template.image.GetSize()[::-1])]
-    inside = np.ones(template.image.GetSize()[::-1], bool)
+def _field_of_view(scan: sitk.Image, grid: sitk.Image, transform: sitk.Transform) -> np.ndarray:
+    """The scan's field of view on a grid in model space, bool (z, h, w): half a voxel beyond the outermost centres."""
+    to_scan = np.linalg.inv(affine(scan)) @ to_matrix(transform) @ affine(grid)
+    z, y, x = np.ogrid[tuple(slice(length) for length in grid.GetSize()[::-1])]
+    inside = np.ones(grid.GetSize()[::-1], bool)
     for (of_x, of_y, of_z, start), length in zip(to_scan[:3], scan.GetSize(), strict=True):
         index = of_x * x + of_y * y + of_z * z + start
         inside &= (index >= -0.5) & (index < length - 0.5)

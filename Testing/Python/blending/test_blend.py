@@ -5,7 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MedInpaintLib.blending.blend import blend_into_scan, blend_matern, blend_poisson, limit_range, shrink_detail
+from MedInpaintLib.blending.blend import (
+    MODEL_ERROR,
+    blend_into_scan,
+    blend_matern,
+    blend_poisson,
+    limit_range,
+    shrink_detail,
+)
 from MedInpaintLib.blending.poisson import harmonic_fill, poisson_blend
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment
@@ -83,14 +90,16 @@ def test_a_continuation_does_not_leave_the_range_of_the_tissue_around():
     np.testing.assert_array_equal(limited[inside], wild[inside])
 
 
-def test_detail_below_the_noise_goes_and_structure_stays():
+def test_detail_below_the_error_goes_and_structure_stays():
     case = synthetic_case(extracted=True)
     smooth = harmonic_fill(case.values, case.hole, case.scan.GetSpacing()[::-1])
     faint = smooth + np.random.default_rng(0).normal(0, 2, smooth.shape)
     strong = smooth + np.where(np.arange(len(smooth)) % 2, 100.0, -100.0)
     np.testing.assert_allclose(shrink_detail(case, faint, noise=20.0), smooth)
     np.testing.assert_allclose(shrink_detail(case, strong, noise=20.0), strong, atol=3)
-    np.testing.assert_allclose(shrink_detail(case, faint, noise=0.0), faint)
+    fainter = smooth + (faint - smooth) * MODEL_ERROR * case.slices.scale / 10
+    np.testing.assert_allclose(shrink_detail(case, fainter, noise=0.0), smooth)
+    np.testing.assert_allclose(shrink_detail(case, strong, noise=0.0), strong, atol=3)
 
 
 def test_the_matern_fill_does_not_use_the_source_where_it_is_not_defined():

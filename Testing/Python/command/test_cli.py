@@ -21,6 +21,7 @@ from MedInpaintLib.models.folder import models_folder
 from MedInpaintLib.pipeline import Result
 from MedInpaintLib.report import figure
 from MedInpaintLib.settings import Settings
+from MedInpaintLib.space.case import check_input
 from MedInpaintLib.volumes.image import same_grid
 from MedInpaintLib.volumes.mask import hole_on_grid
 from MedInpaintLib.volumes.read import read_image
@@ -34,15 +35,17 @@ def instant(monkeypatch):
     """A stub of the engine that copies the scan. Returns the settings of its runs."""
     runs = []
 
-    def copy(scan, mask, settings, progress):
+    def copy(scans, masks, settings, progress):
+        (scan,), (mask,) = scans, masks
         runs.append(settings)
         progress(0.5, "optimising", "half way")
         report = {"lesion": {"volume_ml": 1.25, "count": 1}, "seconds": {"total": 2.0}, "warnings": ["Look at it."]}
         report |= {"contrast": {"name": "T1", "levels": [0, 1], "curve": [0, 700]}}
         uncertainty = sitk.Cast(mask, sitk.sitkFloat32) * 12.5 if settings.residual else None
-        return Result(scan, sitk.Cast(scan, sitk.sitkFloat32), uncertainty, report)
+        _, hole = check_input(scan, mask, settings.label, settings.grow)
+        return [Result(scan, sitk.Cast(scan, sitk.sitkFloat32), uncertainty, report, hole)]
 
-    monkeypatch.setattr(outputs, "inpaint", copy)
+    monkeypatch.setattr(outputs, "inpaint_together", copy)
     return runs
 
 
@@ -325,7 +328,7 @@ def test_a_scan_given_to_train_and_to_tune_is_refused(small, tmp_path, capfd):
 
 OPTIONS = {
     "--model": ("gan7", "gan7"), "--label": ("1", 1), "--grow": ("1.5", 1.5), "--iterations": ("7", 7),
-    "--restarts": ("3", 3), "--window": ("9", 9), "--prior-weight": ("0.5", 0.5), "--seed": ("11", 11),
+    "--window": ("9", 9), "--prior-weight": ("0.5", 0.5), "--seed": ("11", 11),
 }  # fmt: skip
 SWITCHES = {
     "--no-weighting": ("weighting", False), "--no-prior": ("prior", False), "--no-residual": ("residual", False),

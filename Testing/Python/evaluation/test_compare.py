@@ -3,9 +3,12 @@
 import argparse
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from MedInpaintLib.errors import InputError
 from MedInpaintLib.evaluation import compare
+from MedInpaintLib.evaluation.figures.results import Results
+from MedInpaintLib.evaluation.figures.worst import error
 from MedInpaintLib.evaluation.tables.rows import read_rows
 
 MEASURED_ANEW = ("preparation", "seconds", "memory", "slice_psnr", "brats_mse", "brats_psnr", "brats_ssim")
@@ -137,3 +140,13 @@ def test_scans_of_one_name_in_two_folders_are_two_cases(data, scan_file, baselin
     assert [row.case for row in rows] == ["group_sub-5_T1w_square25_0", "elsewhere_sub-5_T1w_square25_0"]
     assert rows[0].psnr == rows[1].psnr
     assert len(list((tmp_path / "views").iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["ellipsoid8", "square25"])
+def test_the_stored_truth_and_fills_give_the_measured_psnr(data, scan_file, baselines, tmp_path, kind):
+    fills = {name: baselines[name] for name in ("harmonic", "telea")}
+    compare.compare({scan_file: [(kind, 0)]}, {kind: fills}, data.template, {}, 0, tmp_path)
+    run = Results(tmp_path, read_rows(tmp_path / "cases.csv"), [])
+    for row in run.rows:
+        squared = sum(error(run.voxels(row), run.truth(row), run.view(row).white).parts)  # (percent of the range)^2
+        assert 10 * np.log10(100**2 / squared) == pytest.approx(row.psnr, abs=1e-3)

@@ -1,15 +1,16 @@
 """The report is right for all combinations of models, holes and groups, and its pictures show what was stored."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedInpaintLib.evaluation.experiment import write_report
-from MedInpaintLib.evaluation.figures import galleries
+from MedInpaintLib.evaluation.figures import galleries, worst
 from MedInpaintLib.evaluation.figures.results import Results
-from MedInpaintLib.evaluation.figures.views import read_view, view_of, view_path, voxels_path
+from MedInpaintLib.evaluation.figures.views import TRUTH, read_view, view_of, view_path, voxels_path
 from MedInpaintLib.evaluation.fills.models import takes_part
 from MedInpaintLib.evaluation.holes.cases import Hole
 from MedInpaintLib.evaluation.holes.subjects import Subject
@@ -62,6 +63,7 @@ def finished(folder, scene, fills, kinds=KINDS, cards=CARDS, groups=("one", "two
     view = view_of(*scene)
     for case in {each.case for each in rows}:
         view.save(view_path(folder, case))
+        np.save(voxels_path(folder, case, TRUTH), sitk.GetArrayFromImage(scene[0].scan)[scene[1].voxels])
     for each in rows:
         voxels = np.full(scene[1].voxels.sum(), fills.index(each.fill), np.int16)
         np.save(voxels_path(folder, each.case, each.fill), voxels)
@@ -94,7 +96,7 @@ def full_report(tmp_path_factory, scene):
     names = [f"{name}{study}" for study in ("", " study") for name in CARDS]
     run = finished(folder, scene, [*BASELINES, *names, *(f"{name} {part}" for name in names for part in PARTS)])
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(galleries, "WORST", 2)
+        monkeypatch.setattr(worst, "WORST", 2)
         return report(run, folder / "report", study), folder / "report"
 
 
@@ -105,7 +107,7 @@ def test_every_figure_table_and_claim_is_there_with_all_models(full_report):
         "downstream_p",
         "experiment_square", "experiment_lesions", "experiment_ellipsoid", "experiment_ablations_squares",
         "experiment_ablations_volumes", "experiment_sizes_one", "experiment_sizes_two",
-        "experiment_worst", "experiment_samples", "experiment_training",
+        "experiment_worst_1", "experiment_worst_2", "experiment_samples", "experiment_training",
     ]  # fmt: skip
     assert "| GAN 3 | 26.93, 19.38, 21.85 | 22.72 | 31.00 (n = 12) | 31.00 (n = 3) |" in text
     assert "| GAN 7 | 26.85, 23.40, 22.22 | 24.16 | - | - |" in text
@@ -158,7 +160,7 @@ def test_the_row_of_a_square_is_the_studys_and_that_of_a_volume_has_whole_models
     tmp_path, scene, monkeypatch
 ):
     drawn = {}
-    monkeypatch.setattr(galleries, "_draw_gallery", lambda run, lines, path, **_: drawn.update({path.stem: lines}))
+    monkeypatch.setattr(galleries, "draw_gallery", lambda run, lines, path, **_: drawn.update({path.stem: lines}))
     names = [f"{name}{study}" for name in CARDS for study in ("", " study")]
     galleries.model_figures(finished(tmp_path, scene, [*BASELINES, *names], ("square25", "lesions")), tmp_path)
     shown = {name: [fills for _, fills in lines] for name, lines in drawn.items()}
@@ -194,3 +196,63 @@ def test_a_close_up_contains_the_largest_piece_of_the_hole_and_stays_in_the_slic
     assert view.hole[near].sum() >= 36
     assert rows.stop <= 20
     assert columns.stop <= 24
+
+
+# The worst cases
+
+
+def error_of(fill, truth):
+    return worst.error(np.asarray(fill), np.asarray(truth), 200.0)
+
+
+def test_brightness_contrast_and_structure_add_up_to_the_mean_squared_error():
+    random = np.random.default_rng(0)
+    truth = random.integers(50, 200, 500).astype(np.int16)
+    for fill in (0.4 * truth + random.normal(20, 30, 500), np.full(500, 90), 250 - truth, truth):
+        squared = ((fill / 2 - truth / 2) ** 2).mean()  # in percent of a range of 200
+        assert sum(error_of(fill, truth).parts) == pytest.approx(squared, abs=1e-9)
+
+
+def test_the_reason_names_the_part_in_which_a_fill_does_worst_with_its_numbers():
+    truth = np.array([80.0, 120.0] * 10)
+    perfect, flat = error_of(truth, truth), error_of(np.full(20, 98.0), truth)
+    assert worst.reason(error_of(truth - 30, truth), flat) == (
+        "on average it is too dark by 15.0 % of the range, the harmonic fill too dark by 1.0 %"
+    )
+    assert worst.reason(error_of(3 * truth - 200, truth), perfect) == (
+        "it varies more than the brain, by 30.0 instead of 10.0 % of the range; the harmonic fill varies by 10.0 %"
+    )
+    assert worst.reason(flat, perfect).startswith("it varies less than the brain, by 0.0 instead of 10.0 %")
+    assert worst.reason(error_of(200 - truth, truth), flat) == (
+        "more of its structure is in the wrong place: it varies by 10.0 % of the range, with a correlation with the "
+        "truth of -1.00; the harmonic fill varies by 0.0 %, with 0.00"
+    )
+    assert worst.reason(perfect, perfect) == "the harmonic fill is close to the truth: its error is 0.0 % of the range"
+
+
+def test_the_worst_cases_are_those_of_the_smallest_gain_with_a_true_sentence_each(tmp_path, scene):
+    folder, kinds = tmp_path / "run", ("square25", "lesions-tight", "ellipsoid20")
+    folder.mkdir()
+    run = finished(folder, scene, ["harmonic", "linear"], kinds, {"linear": LINEAR}, ("one",))
+    gains = {("lesions-tight", 1): -2.5, ("ellipsoid20", 2): 0.25}  # dB
+    rows = [
+        replace(each, psnr=20.0 + (gains.get((each.kind, each.index), 3.0) if each.fill == "linear" else 0.0))
+        for each in run.rows
+    ]
+    run = replace(run, rows=rows)
+    truth = run.truth(rows[0])
+    for each in rows:
+        shift = {"harmonic": 2, "linear": -40}[each.fill]
+        np.save(voxels_path(folder, each.case, each.fill), truth + np.int16(shift))
+    figures = worst.worst_figures(run, tmp_path)
+    assert len(figures) == 6  # no square
+    dark, bright = (100 * shift / view_of(*scene).white for shift in (40, 2))
+    why = f"on average it is too dark by {dark:.1f} % of the range, the harmonic fill too bright by {bright:.1f} %"
+    tight, ellipsoid = (caption for _, caption in figures[:2])
+    assert tight.startswith("Worst case 1 of linear, real lesion shapes (one s, ")
+    assert tight.endswith(
+        "whose mask leaves the dark border of the lesion outside: 2.50 dB below the harmonic fill, because " + why
+    )
+    assert ellipsoid.startswith("Worst case 2 of linear, a lumpy ellipsoid of 20 mm (one s, ")
+    assert ellipsoid.endswith("ml): only 0.25 dB above the harmonic fill, because " + why)
+    assert all((tmp_path / name).stat().st_size > 1000 for name, _ in figures)

@@ -36,7 +36,7 @@ def test_a_spline_is_two_thirds_at_its_knot_and_a_sixth_at_the_next_ones():
 
 
 def test_slices_left_out_of_a_stack_leave_the_others_where_they_are():
-    knots = torch.randn(1, *Deformation(HEIGHTS, SIZE, CPU).knots, generator=torch.Generator().manual_seed(1))
+    knots = torch.randn(Deformation(HEIGHTS, SIZE, CPU).knots, generator=torch.Generator().manual_seed(1))
     whole = Deformation(HEIGHTS, SIZE, CPU).displacement(knots)
     part = Deformation(HEIGHTS[[0, 4, 9]], SIZE, CPU).displacement(knots)
     torch.testing.assert_close(part, whole[[0, 4, 9]])
@@ -44,15 +44,15 @@ def test_slices_left_out_of_a_stack_leave_the_others_where_they_are():
 
 def test_knots_at_rest_leave_every_pixel_as_it_is(deformation):
     image = picture()
-    displacement = deformation.displacement(torch.zeros(1, *deformation.knots))
+    displacement = deformation.displacement(torch.zeros(deformation.knots))
     assert displacement.shape == (len(HEIGHTS), *SIZE, 2)
     torch.testing.assert_close(deformation.warp(image, displacement), image, atol=1e-5, rtol=0)
 
 
 def test_equal_knots_shift_the_slices_by_as_many_pixels(deformation):
     image = picture()
-    knots = torch.zeros(1, *deformation.knots)
-    knots[:, 0], knots[:, 1] = 3, -2  # to the right of and above each pixel lies the one that comes there
+    knots = torch.zeros(deformation.knots)
+    knots[0], knots[1] = 3, -2  # to the right of and above each pixel lies the one that comes there
     moved = deformation.warp(image, deformation.displacement(knots))
     torch.testing.assert_close(moved[..., 2:, :-3], image[..., :-2, 3:], atol=1e-4, rtol=0)
 
@@ -67,16 +67,16 @@ def test_some_pixels_of_slices_with_many_channels_are_those_of_the_whole(deforma
     assert some.std() > 0.1
 
 
-def test_stacks_do_not_touch_each_other(deformation):
+def test_slices_with_knots_of_their_own_are_displaced_as_in_their_stack(deformation):
     knots = torch.randn(3, *deformation.knots, generator=torch.Generator().manual_seed(2))
-    together = deformation.displacement(knots)
-    alone = torch.cat([deformation.displacement(one[None]) for one in knots])
-    torch.testing.assert_close(together, alone)
+    indices = torch.tensor([0, 7, 4])
+    expected = torch.stack([deformation.displacement(one)[n] for one, n in zip(knots, indices, strict=True)])
+    torch.testing.assert_close(deformation.displacement_at(knots, indices), expected)
 
 
 def test_a_rough_deformation_is_less_plausible_than_a_smooth_one_of_the_same_size(deformation):
-    smooth = torch.ones(1, *deformation.knots)
+    smooth = torch.ones(deformation.knots)
     rough = smooth.clone()
-    rough[:, :, ::2] *= -1
+    rough[:, ::2] *= -1
     assert roughness(smooth) == smooth.numel()
     assert roughness(rough) > 5 * roughness(smooth)

@@ -28,13 +28,13 @@ def test_every_choice_reaches_the_engine(module, case):
     parameters = MedInpaintLogic().getParameterNode()
     chosen = {
         "lesion": case.labels, "label": 3, "grow": 1.5, "modelFolder": "/my model", "device": Device.CPU,
-        "iterations": 7, "restarts": 4, "priorWeight": 0.7, "window": 9, "weighting": False,
+        "iterations": 7, "priorWeight": 0.7, "window": 9, "weighting": False,
         "prior": False, "slicewise": True, "residual": False, "blending": Blending.SLICES, "noise": True, "seed": 5,
     }  # fmt: skip
     for name, value in chosen.items():
         setattr(parameters, name, value)
     assert MedInpaintLogic.settings(parameters) == Settings(
-        "/my model", "cpu", 3, 1.5, 7, 4, 0.7, 9, False, False, True, False, "2d", True, 5
+        "/my model", "cpu", 3, 1.5, 7, 0.7, 9, False, False, True, False, "2d", True, 5
     )
 
 

@@ -715,7 +715,6 @@ CHANGES = [
     {"label": -1},
     {"grow": 0.1 + 0.2},
     {"iterations": 0},
-    {"restarts": 4},
     {"prior_weight": 0.0},
     {"prior_weight": 0.1 + 0.2},
     {"prior_weight": 1e-300},

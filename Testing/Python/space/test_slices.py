@@ -223,7 +223,7 @@ def test_a_constant_brain_is_refused(scan):
 
 def test_a_constant_scan_stays_constant_up_to_the_rim_of_the_hole(scan):
     known = ~scan.hole
-    image, share = to_model_grid(scan.image, np.full_like(scan.values, 640), known, scan.template, scan.transform)
+    image, share = to_model_grid(scan.image, np.full_like(scan.values, 640), known, scan.template.image, scan.transform)
     assert share.min() > -0.02
     assert share.max() < 1.02
     assert (share < 0.5).any()

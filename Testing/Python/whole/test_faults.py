@@ -42,12 +42,14 @@ from MedInpaintLib.command.main import main
 from MedInpaintLib.pipeline import Result
 from MedInpaintLib.volumes import write as files
 
-def inpaint(scan, mask, settings, progress):
+def inpaint_together(scans, masks, settings, progress):
+    (scan,), (mask,) = scans, masks
     report = {"lesion": {"volume_ml": 1.0, "count": 1}, "seconds": {"total": 1.0}, "warnings": []}
     report |= {"contrast": {"name": "T1", "levels": [0, 1], "curve": [0, 700]}}
-    return Result(scan + settings.seed, sitk.Cast(scan, sitk.sitkFloat32), None, report)
+    hole = sitk.GetArrayFromImage(mask) != 0
+    return [Result(scan + settings.seed, sitk.Cast(scan, sitk.sitkFloat32), None, report, hole)]
 
-outputs.inpaint = inpaint
+outputs.inpaint_together = inpaint_together
 sys.modules["MedInpaintLib.search.device"] = SimpleNamespace(choose_device=lambda name: name)  # avoids loading torch
 """
 # The command that stops when a part of the filled scan is on the disk.
@@ -67,13 +69,13 @@ outputs.write_filled_copy = write
 STUCK = f"""{FAST}
 STAGE = sys.argv.pop(1)
 
-def inpaint(scan, mask, settings, progress):
+def inpaint_together(scans, masks, settings, progress):
     for stage in ("reading", "aligning", "optimising", "blending"):
         progress(0.5, stage, "at work")
         if stage == STAGE:
             time.sleep(60)
 
-outputs.inpaint = inpaint
+outputs.inpaint_together = inpaint_together
 """
 FILES = ["--report", "r.json", "--figure", "f.png", "--generated", "g.nii.gz"]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX")
@@ -456,7 +458,7 @@ def test_a_file_name_that_the_terminal_cannot_show_does_not_stop_a_run(folder):
 # --- memory
 
 
-@pytest.mark.parametrize("at", ["_start", "step", "best"])
+@pytest.mark.parametrize("at", ["_start", "step", "results"])
 def test_a_device_that_is_full_at_any_point_of_the_search_changes_only_the_batches(case, monkeypatch, at):
     """The CPU stands for the device. The result is that of a search with small batches from its start."""
     monkeypatch.setattr(device, "release_memory", lambda device: None)
@@ -487,7 +489,9 @@ def test_a_device_that_is_full_at_any_point_of_the_search_changes_only_the_batch
 def test_a_lack_of_memory_outside_the_search_is_reported_in_one_sentence(folder, monkeypatch, capfd, stage):
     before = content(folder)
     report = {"warnings": [], "contrast": None}
-    monkeypatch.setattr(outputs, "inpaint", lambda scan, *_: outputs.Result(scan, scan, None, report))
+    hole = np.zeros(read_image(folder / "scan.nii.gz").GetSize()[::-1], bool)
+    filled = lambda scans, *_: [outputs.Result(scan, scan, None, report, hole) for scan in scans]  # noqa: E731
+    monkeypatch.setattr(outputs, "inpaint_together", filled)
     monkeypatch.setattr(outputs, stage, lambda *_: np.zeros(10**14))
     arguments = (str(folder / name) for name in ("scan.nii.gz", "mask.nii.gz", "result.nii.gz"))
     assert main(["run", *arguments, "--figure", str(folder / "f.png"), "--progress", "none"]) == 2

@@ -7,6 +7,7 @@ from hostile import FILLED, Damage, Hostile, check_case, hostile
 from hypothesis import HealthCheck, given, settings
 from MedInpaintLib.command import outputs
 from MedInpaintLib.pipeline import Result
+from MedInpaintLib.space.case import check_input
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "alarm"), reason="POSIX signals"),
@@ -67,6 +68,12 @@ def test_input_that_cannot_be_used_is_refused_in_one_sentence(small, case, compl
 @given(case=hostile())
 def test_reading_checking_and_writing_withstand_hostile_input(small, case):
     """A stub replaces the engine, which takes seconds; hostile_inputs.py runs it."""
+
+    def copy(scans, masks, settings, progress):
+        (scan,), (mask,) = scans, masks
+        _, hole = check_input(scan, mask, settings.label, settings.grow)
+        return [Result(scan, scan, scan, {"warnings": []}, hole)]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "inpaint", lambda scan, *_: Result(scan, scan, scan, {"warnings": []}))
+        patch.setattr(outputs, "inpaint_together", copy)
         assert check_case(case, small)

@@ -14,7 +14,7 @@ from MedInpaintLib.volumes.image import affine
 from MedInpaintLib.volumes.mask import hole_on_grid
 from MedInpaintLib.volumes.read import read_image
 
-OPTIONS = ["--iterations=2", "--restarts=1", "--device=cpu"]
+OPTIONS = ["--iterations=2", "--device=cpu"]
 NAME, NUMBER = "DOE^JANE", "MRN-7741903"
 HOOK = """
 import os, sys

@@ -1,11 +1,10 @@
-"""Pictures of fills beside each other: typical cases, ablations, and the cases in which the model is worst."""
+"""Pictures of fills beside each other: typical cases and ablations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...settings import Settings
 from ..fills.models import ABLATIONS, full_name
 from ..holes.cases import BALL, ELLIPSOID, LESIONS, SQUARE, STROKE, split_kind
 from ..measures.row import Row
@@ -14,7 +13,6 @@ from .views import View, show
 
 DOTS = 100  # per inch
 PICTURE = 1.5  # inches: width of a picture
-WORST = 10  # number of cases
 CAPTIONS = {
     SQUARE: "Squares in one slice, filled as in the study",
     ELLIPSOID: "Lumpy ellipsoids",
@@ -41,7 +39,7 @@ def model_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
         fills = [(*peers, *run.model_fills(case_of(case).kind)) for case in typical]
         lines = [(case, [name for name in names if name in case]) for case, names in zip(typical, fills, strict=True)]
         name = f"experiment_{shape}.png"
-        _draw_gallery(run, lines, folder / name, whole_brain=True)
+        draw_gallery(run, lines, folder / name, whole_brain=True)
         figures.append((name, f"{CAPTIONS[shape]}; below each slice its hole"))
     return figures
 
@@ -58,25 +56,12 @@ def ablation_figures(run: Results, folder: Path) -> list[tuple[str, str]]:
             fills = ([name, *(f"{name} {part}" for part in ABLATIONS)] for name in run.model_fills(kind))
             lines = [(case, [name for name in names if name in case]) for names in fills]
             file = f"experiment_ablations_{place}.png"
-            _draw_gallery(run, lines, folder / file)
+            draw_gallery(run, lines, folder / file)
             figures.append((file, f"Each model with and without one of its parts, {kind}"))
     return figures
 
 
-def worst_figure(run: Results, folder: Path) -> list[tuple[str, str]]:
-    """The cases in which the default model gains least over the harmonic fill, the worst first, without squares."""
-    model, reference = Settings().model, "harmonic"
-    in_scans = [fills for fills in run.cases.values() if not case_of(fills).kind.startswith(SQUARE)]
-    compared = [fills for fills in in_scans if model in fills and reference in fills]
-    if not compared:
-        return []
-    compared.sort(key=lambda fills: fills[model].psnr - fills[reference].psnr)
-    lines = [(fills, [*PEERS, model]) for fills in compared[:WORST]]
-    _draw_gallery(run, lines, folder / "experiment_worst.png")
-    return [("experiment_worst.png", f"Where {model} gains least over the harmonic fill, the worst first")]
-
-
-def _draw_gallery(run: Results, lines: Sequence[Line], path: Path, whole_brain: bool = False) -> None:
+def draw_gallery(run: Results, lines: Sequence[Line], path: Path, whole_brain: bool = False) -> None:
     """Draw a row of close-ups for each line: the truth, the hole and the fills; whole_brain: above it the slice."""
     from matplotlib.figure import Figure
 

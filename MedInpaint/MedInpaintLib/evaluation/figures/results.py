@@ -13,7 +13,7 @@ from ...models.folder import Model
 from ..fills.models import STUDY
 from ..holes.cases import SQUARE
 from ..measures.row import Row
-from .views import View, read_view, view_path, voxels_path
+from .views import TRUTH, View, read_view, view_path, voxels_path
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,17 @@ class Results:
         """The view of the case of a row."""
         return read_view(view_path(self.folder, row.case))
 
+    def voxels(self, row: Row) -> NDArray[np.number]:
+        """The fill of a row: the voxels of the hole, (n,)."""
+        return np.load(voxels_path(self.folder, row.case, row.fill))
+
+    def truth(self, row: Row) -> NDArray[np.number]:
+        """The healthy scan in the hole of a row, (n,)."""
+        return np.load(voxels_path(self.folder, row.case, TRUTH))
+
     def picture(self, row: Row) -> NDArray[np.float32]:
         """The slice with the fill of a row, float32 (h, w)."""
-        return self.view(row).filled(np.load(voxels_path(self.folder, row.case, row.fill)))
+        return self.view(row).filled(self.voxels(row))
 
 
 def case_of(fills: Mapping[str, Row]) -> Row:

@@ -20,6 +20,7 @@ from ..holes.subjects import Subject
 
 MARGIN = 15.0  # mm around the hole in a close-up
 COLUMNS = 8  # pictures beside each other
+TRUTH = "truth"  # stands for a fill in the name of a file: the voxels of the healthy scan
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def read_view(path: Path) -> View:
 
 
 def voxels_path(folder: Path, case: str, fill: str) -> Path:
-    """The file with the voxels of a fill."""
+    """The file with the voxels of a fill, or with those of the truth."""
     return folder / "fills" / f"{case}_{fill}.npy"
 
 

@@ -55,10 +55,8 @@ def cut_square(kind: str, index: int, subject: Subject, template: Template, seed
     voxels = square(brain[level], 0, side, rng)
     hole = Hole(kind, index, "", voxels, voxels)
     emptied = empty_hole(scan, hole.voxels)
-    hole_in_volume = np.zeros_like(brain)
-    hole_in_volume[level] = hole.voxels
-    parts = mask_unknown(values, hole_in_volume, np.ones_like(brain), template, alignment.extracted)
-    image, unknown, context = (array[level] for array in parts)
+    everywhere = np.ones_like(hole.voxels)
+    image, unknown, context = mask_unknown(values[level], hole.voxels, everywhere, template, level, alignment.extracted)
     slices = Slices(image, hole.voxels, unknown, context, np.array([height]), scale=1.0)
     case = Case(emptied, scan_values(emptied, hole.voxels), hole.voxels, template, alignment, slices)
     return subject_slice, hole, case
@@ -68,7 +66,7 @@ def _brain_in_model_space(subject: Subject, template: Template) -> tuple[np.ndar
     """The subject's brain mask, bool, and model intensities, float32, on the model grid (z, h, w)."""
     whole = np.ones(subject.brain.shape, bool)
     scanned = scan_values(subject.scan, ~whole)
-    values, _ = to_model_grid(subject.scan, scanned, whole, template, subject.alignment.transform)
+    values, _ = to_model_grid(subject.scan, scanned, whole, template.image, subject.alignment.transform)
     values /= intensity_scale(scanned, subject.alignment.brain)
     brain = sitk.GetArrayViewFromImage(template.brain) > 0
     return (brain & (values > 0) if subject.alignment.extracted else brain), values

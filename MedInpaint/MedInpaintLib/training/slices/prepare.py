@@ -87,6 +87,6 @@ def _read_brain(task: tuple[Path, Template]) -> tuple[np.ndarray, float]:
     alignment = align(scan, values, no_hole, template)
     if not alignment.extracted:
         raise InputError(f"{path.name} shows the whole head: train on brain-extracted scans.")
-    image, _ = to_model_grid(scan, values, ~no_hole, template, alignment.transform)
+    image, _ = to_model_grid(scan, values, ~no_hole, template.image, alignment.transform)
     image /= intensity_scale(values, alignment.brain)
     return np.clip(np.round(image * LEVELS), 0, 255).astype(np.uint8), alignment.quality

@@ -59,7 +59,7 @@ def mean_and_differences(brains: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def _deform_to_mean(brain: Tensor, mean: Tensor, deformation: Deformation) -> tuple[Tensor, Tensor]:
     """One brain (z, h, w), deformed so that its difference from the mean is smallest, and the knots of this."""
-    knots = torch.zeros((1, *deformation.knots), device=mean.device, requires_grad=True)
+    knots = torch.zeros(deformation.knots, device=mean.device, requires_grad=True)
     optimiser = torch.optim.Adam([knots], lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
 
@@ -72,4 +72,4 @@ def _deform_to_mean(brain: Tensor, mean: Tensor, deformation: Deformation) -> tu
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        return deformed(), knots[0].detach()
+        return deformed(), knots.detach()
