@@ -3,9 +3,9 @@
     python Testing/unusual_scans.py FOLDER --real patient26_T2.nii.gz patient26_FLAIR.nii.gz --mask lesions.nii.gz
 
 The scans are made of the sample *Healthy head* and its hole, and written to the folder: a CT, other contrasts, an
-inverted scan, parts of the head, wrong headers, a knee, a phantom and noise. Where tissue is known, the table also has
-the PSNR of the fill and of the harmonic fill in the hole. Further real scans, all on the grid of one mask, can be
-given, too. Beside them the table has no PSNR, because their mask marks a lesion.
+inverted scan, parts of the head, heads of a child's size, wrong headers, a knee, a phantom and noise. Where tissue is
+known, the table also has the PSNR of the fill and of the harmonic fill in the hole. Further real scans, all on the grid
+of one mask, can be given, too. Beside them the table has no PSNR, because their mask marks a lesion.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ CURVES = {
     "FLAIR": (0, 0.2, 1.0, 0.6, 0.5),
     "proton density": (0, 0.9, 1.0, 0.8, 0.8),
 }
+NEWBORN = (0, 0.3, 0.7, 0.5, 1.0)  # T1 intensities before the white matter has its myelin
 CT_CURVE = (0, 8, 37, 29, 29)  # HU of the same in the brain
 SHELLS = ((3, 10), (9, 1000), (15, 40), (20, -90))  # mm outside the brain, HU: fluid, bone, muscle, fat
 AIR = -1000.0
@@ -149,6 +150,14 @@ def scans() -> Iterator[tuple[str, sitk.Image, np.ndarray, float]]:
         box[axis] = slice(start, stop)
         cut = tuple(box)
         yield f"T1 head, {name}", head[cut[::-1]], hole[cut], high
+
+    for name, array, share in (
+        ("child's size", values, 0.85), ("newborn's size", values, 0.65),
+        ("newborn's size and contrast", np.interp(level, TISSUES, NEWBORN), 0.65),
+    ):  # fmt: skip
+        small = like(head, array.astype(np.float32))
+        small.SetSpacing([share * mm for mm in head.GetSpacing()])
+        yield f"T1 head, {name}", small, hole, float(np.percentile(array[brain], 99.5))
 
     inside = np.argwhere(brain)
     below = inside[:, up].min() if "I" not in orientation else inside[:, up].max()
