@@ -11,8 +11,9 @@ The folder is that of `contrasts.py`, and so are the holes. The pairs of scans a
 Both scans are filled alone, each with an alignment of its own, and together. The second scan is brought to the grid and
 to the intensities (gain and offset) of the first one. The table has root mean square differences in percent of the full
 scale of the first scan: of the two scans in known tissue 2 to 10 mm beside the hole, without the few voxels that differ
-most, such as vessels with contrast agent; and of the two fills in the hole. For the grown mask it has the error of the
-second fill in the voxels that only the second mask covers; the first scan shows them.
+most, such as vessels with contrast agent; of the two scans in the hole, where they have no lesion; and of the two fills
+in the hole. For the grown mask it has the error of the second fill in the voxels that only the second mask covers; the
+first scan shows them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from contrasts import Hole, Patient, holes_of, lesion_in, random, read_patient
+from contrasts import BRIGHT, Hole, Patient, holes_of, random, read_patient
 from MedInpaintLib import Settings, inpaint, inpaint_together
 from MedInpaintLib.blending.noise import robust_deviation, second_differences
+from MedInpaintLib.evaluation.holes.stamp import stamp_lesion
 from MedInpaintLib.evaluation.tables.text import markdown
 from MedInpaintLib.report.measures import brain_range
 from MedInpaintLib.space.resampling import resample_mask
@@ -40,14 +42,15 @@ TURN, SHIFT = np.deg2rad(3.0), (1.5, -1.0, 2.0)  # of the moved head, about its 
 GROWN = 3.0  # mm
 BESIDE = 2.0, 10.0  # mm from the hole
 OUTLIER = 3.0  # robust standard deviations
-COLUMNS = "patient", "pair", "hole", "beside", "alone", "together", "moved_mm"
+COLUMNS = "patient", "pair", "hole", "beside", "inside", "alone", "together", "moved_mm"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two scans of a head with a lesion, their masks, and the rigid motion from the first to the second."""
+    """Two scans of a head with a lesion, the same without, masks, and the rigid motion from the first to the second."""
 
     scans: tuple[sitk.Image, sitk.Image]
+    healthy: tuple[sitk.Image, sitk.Image]
     masks: tuple[sitk.Image, sitk.Image]
     motion: sitk.Transform
 
@@ -96,9 +99,14 @@ def measure(patient: Patient, hole: Hole, name: str) -> dict[str, float]:
     together = inpaint_together(pair.scans, pair.masks, settings)
     alone = [inpaint(scan, mask, settings) for scan, mask in zip(pair.scans, pair.masks, strict=True)]
     scale = brain_range(voxels(first), patient.brain)
+    ways = {
+        "inside": pair.healthy,
+        "alone": [each.image for each in alone],
+        "together": [each.image for each in together],
+    }
     result = {"beside": root_mean_square(residuals(*on_first(pair, pair.scans), beside)[0]) * 100 / scale}
-    for way, filled in (("alone", alone), ("together", together)):
-        _, difference = residuals(*on_first(pair, [each.image for each in filled]), beside)
+    for way, images in ways.items():
+        _, difference = residuals(*on_first(pair, images), beside)
         result[way] = root_mean_square(difference[compared]) * 100 / scale
     return {**result, "moved_mm": together[1].report["together"]["moved_mm"]}
 
@@ -106,21 +114,31 @@ def measure(patient: Patient, hole: Hole, name: str) -> dict[str, float]:
 def make_pair(patient: Patient, hole: Hole, name: str) -> Pair:
     """A pair of this name with lesions in its holes."""
     contrast = "FLAIR" if name == "FLAIR moved" else "T1"
-    first = sitk.Cast(lesion_in(patient, hole, contrast), sitk.sitkFloat32)
-    mask = like(first, hole.voxels.astype(np.uint8))
+    healthy = sitk.Cast(patient.scans[contrast], sitk.sitkFloat32)
+    motion, brain, voxels_there = sitk.Transform(), patient.brain, hole.voxels
     if name == "agent":
-        return Pair((first, lesion_in(patient, hole, "T1POST")), (mask, mask), sitk.Transform())
+        second = sitk.Cast(patient.scans["T1POST"], sitk.sitkFloat32)
+    else:
+        second = with_noise(healthy, patient, hole)
     if name == "T1 grown":
-        larger = Hole(hole.kind, hole.name, enlarge(hole.voxels, patient.healthy, spacing_zyx(first), GROWN))
-        second = with_noise(lesion_in(patient, larger, contrast), patient, larger)
-        return Pair((first, second), (mask, like(first, larger.voxels.astype(np.uint8))), sitk.Transform())
-    middle = first.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in first.GetSize()])
-    motion = sitk.Euler3DTransform(middle, TURN, TURN / 2, -TURN / 2, SHIFT)
-    there = motion.GetInverse()
-    second = sitk.Resample(with_noise(first, patient, hole), first, there, sitk.sitkBSpline, 0.0)
-    tissue = resample_mask(like(first, (voxels(first) > 0).astype(np.uint8)), first, there)
-    second = like(second, np.where(tissue, voxels(second), 0))
-    return Pair((first, second), (mask, like(first, resample_mask(mask, first, there).astype(np.uint8))), motion)
+        voxels_there = enlarge(hole.voxels, patient.healthy, spacing_zyx(healthy), GROWN)
+    if name.endswith("moved"):
+        middle = healthy.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in healthy.GetSize()])
+        motion = sitk.Euler3DTransform(middle, TURN, TURN / 2, -TURN / 2, SHIFT)
+        there = motion.GetInverse()
+        moved = sitk.Resample(second, second, there, sitk.sitkBSpline, 0.0)
+        tissue, brain, voxels_there = (
+            resample_mask(like(second, mask.astype(np.uint8)), second, there)
+            for mask in (voxels(healthy) > 0, patient.brain, hole.voxels)
+        )
+        second = like(second, np.where(tissue, voxels(moved), 0))
+    masks = tuple(like(healthy, each.astype(np.uint8)) for each in (hole.voxels, voxels_there))
+    bright = contrast in BRIGHT
+    scans = tuple(
+        stamp_lesion(scan, inside, lesion, random("content", 0), bright)
+        for scan, inside, lesion in ((healthy, patient.brain, hole.voxels), (second, brain, voxels_there))
+    )
+    return Pair(scans, (healthy, second), masks, motion)
 
 
 def with_noise(scan: sitk.Image, patient: Patient, hole: Hole) -> sitk.Image:
@@ -174,10 +192,14 @@ def summary(rows: list[dict[str, str]]) -> str:
     lines = []
     for pair in dict.fromkeys(row["pair"] for row in rows):
         found = [row for row in rows if row["pair"] == pair]
-        medians = (np.median([float(row[column]) for row in found]) for column in ("beside", "alone", "together"))
+        medians = (
+            np.median([float(row[column]) for row in found]) for column in ("beside", "inside", "alone", "together")
+        )
         better = sum(float(row["together"]) < float(row["alone"]) for row in found)
         lines.append([pair, str(len(found)), *(f"{median:.1f} %" for median in medians), f"{better} of {len(found)}"])
-    return markdown(("pair", "n", "scans beside the hole", "alone", "together", "smaller together"), lines)
+    return markdown(
+        ("pair", "n", "scans beside the hole", "scans in the hole", "alone", "together", "smaller together"), lines
+    )
 
 
 if __name__ == "__main__":

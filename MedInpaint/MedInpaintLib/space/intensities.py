@@ -14,7 +14,7 @@ INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98
 LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve has its values
 # Model intensities that show the tissues best: fluid, fluid beside grey matter, grey and white matter.
 FLUID, BESIDE, GREY, WHITE = 0.2, 0.3, 0.5, 0.8
-ALIKE = 0.02  # of the brighter one: grey and white matter that differ by less; in FLAIR they differ by 5 % and more
+ALIKE = 0.01  # of the brighter one: grey and white matter that differ by less; in FLAIR they differ by 3 % and more
 # Hounsfield units between which white and grey matter lie in a CT: 20 to 30 and 37 to 45, with room for noise and blur.
 LEAST_HU, MOST_HU = 15, 50
 CONSTANT = 0.5  # of the bright end: a scan with no darker voxels has a constant added
