@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..models.folder import Model
 from ..settings import Settings
-from ..space.intensities import LEVELS, contrast_name
+from ..space.intensities import LEVELS, contrast_name, looks_like_ct, tissues_are_alike
 from ..volumes.image import spacing_zyx
 from ..volumes.mask import bounding_box, ring
 from .lesions import RING, finite_number, measure_lesions, measuring_margin
@@ -23,7 +23,6 @@ from .measures import seam
 if TYPE_CHECKING:
     from ..blending.rim import Rim
     from ..search.latent import Generated
-    from ..space.alignment import Alignment
     from ..space.case import Case
 
 OUTSIDE = 0.2  # share of the hole outside the brain from which the report has a warning
@@ -105,7 +104,7 @@ def run_report(
             "explained": finite_number(alignment.contrast.explained),
             "straight": bool(alignment.contrast.straight),
             "levels": [round(float(level), 3) for level in LEVELS],
-            "curve": [finite_number(value * case.slices.scale + case.slices.floor) for value in generated.curve],
+            "curve": [finite_number(value) for value in _in_scan_units(generated.curve, case)],
         },
         "search": {
             "iterations": int(generated.iterations),
@@ -133,7 +132,7 @@ def run_report(
         "versions": _versions(),
         "device": device,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-        "warnings": [*warnings, *_warnings(alignment, contrast_name(generated.curve), outside, rim)],
+        "warnings": [*warnings, *_warnings(case, generated.curve, outside, rim)],
     }
 
 
@@ -162,7 +161,13 @@ def _versions() -> dict[str, str | None]:
     }
 
 
-def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> list[str]:
+def _in_scan_units(curve: np.ndarray, case: Case) -> np.ndarray:
+    """A contrast curve (k,) in the scan's intensities."""
+    return curve * case.slices.scale + case.slices.floor
+
+
+def _warnings(case: Case, curve: np.ndarray, outside: float, rim: Rim) -> list[str]:
+    alignment, contrast = case.alignment, contrast_name(curve)
     warnings = []
     if alignment.poor:
         warnings.append(
@@ -178,6 +183,16 @@ def _warnings(alignment: Alignment, contrast: str, outside: float, rim: Rim) -> 
         warnings.append(
             "The scan's contrast looks like none of T1, T2 and FLAIR: check that this is a brain MRI, and look at the "
             "result before using it."
+        )
+    if looks_like_ct(_in_scan_units(curve, case)):
+        warnings.append(
+            "The scan's intensities are those of a CT (Hounsfield units), which the models do not know: check that "
+            "this is a brain MRI, and look at the result before using it."
+        )
+    elif tissues_are_alike(curve):
+        warnings.append(
+            "Grey and white matter hardly differ in this scan, as in a CT or a phantom: check that this is a brain "
+            "MRI, and look at the result before using it."
         )
     if outside > OUTSIDE:
         warnings.append(

@@ -14,6 +14,10 @@ INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98
 LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve has its values
 # Model intensities that show the tissues best: fluid, fluid beside grey matter, grey and white matter.
 FLUID, BESIDE, GREY, WHITE = 0.2, 0.3, 0.5, 0.8
+ALIKE = 0.01  # of the brighter one: grey and white matter that differ by less; in FLAIR they differ by 3 % and more
+# Hounsfield units between which white and grey matter lie in a CT: 20 to 30 and 37 to 45, with room for noise and blur.
+LEAST_HU, MOST_HU = 15, 50
+CONSTANT = 0.5  # of the bright end: a scan with no darker voxels has a constant added
 SMOOTHNESS = 3e-4  # of a curve against its fit
 STRAIGHT = 0.8  # share of what the curve explains from which a rising straight line is taken in its place
 SLOPED = 0.01  # model intensity per mm; tissue is mixed where the average brain changes faster
@@ -82,6 +86,18 @@ def grey_is_brighter(curve: NDArray[np.floating]) -> bool:
     return bool(grey > white)
 
 
+def tissues_are_alike(curve: NDArray[np.floating]) -> bool:
+    """Whether grey and white matter hardly differ, for the values (k,) of a contrast curve; in a CT they do not."""
+    grey, white = np.interp((GREY, WHITE), LEVELS, curve)
+    return bool(np.isfinite((grey, white)).all() and abs(grey - white) < ALIKE * max(abs(grey), abs(white)))
+
+
+def looks_like_ct(curve: NDArray[np.floating]) -> bool:
+    """Whether the values (k,) of a contrast curve, in the scan's intensities, are Hounsfield units of a brain."""
+    fluid, grey, white = np.interp((FLUID, GREY, WHITE), LEVELS, curve)
+    return bool(fluid < white < grey and white > LEAST_HU and grey < MOST_HU)
+
+
 def _weighted_median(values: NDArray[np.floating], weight: NDArray[np.floating]) -> float:
     """The weighted median of values (n,); 0 if no weight is positive."""
     order = np.argsort(values)
@@ -90,10 +106,20 @@ def _weighted_median(values: NDArray[np.floating], weight: NDArray[np.floating])
 
 
 def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
-    """The scan intensity without signal: 0, or the 0.5th percentile if 1 % or more of the known tissue is negative."""
+    """The scan intensity without signal: 0, or the 0.5th percentile if 1 % or more of the known tissue is negative.
+
+    It is also the 0.5th percentile if that is more than half of the 99.5th: then a large constant was added to the
+    scan, because brains have fluid or white matter that is darker.
+    """
     known = ~hole & (values != 0)
     negative = np.count_nonzero(known & (values < 0))
-    return float(np.percentile(values[known], 0.5)) if negative and negative >= 0.01 * np.count_nonzero(known) else 0.0
+    if negative and negative >= 0.01 * np.count_nonzero(known):
+        return float(np.percentile(values[known], 0.5))
+    least, most = values.min(where=known, initial=np.inf), values.max(where=known, initial=-np.inf)
+    if np.isfinite(least) and least > 0.1 * most:  # quick to see, and false in nearly all scans
+        low, high = np.percentile(values[known], (0.5, 99.5))
+        return float(low) if low > CONSTANT * high else 0.0
+    return 0.0
 
 
 def intensity_scale(values: np.ndarray, known: np.ndarray) -> float:

@@ -241,6 +241,26 @@ def test_a_t2_weighted_scan_gets_a_warning(case):
     assert warning.startswith("The scan looks like T2")
 
 
+def warnings_of(case, curve, scale=1.0):
+    """The warnings for a scan whose contrast curve is this one times the scale."""
+    scaled = dataclasses.replace(case, slices=dataclasses.replace(case.slices, scale=scale))
+    return report_on(scaled, generated=SimpleNamespace(**{**vars(GENERATED), "curve": curve}))["warnings"]
+
+
+def test_the_intensities_of_a_ct_get_a_warning(case):
+    flair_like = np.interp(LEVELS, (0.2, 0.5, 0.8), (10, 37, 27))  # fluid, grey and white matter in Hounsfield units
+    (warning,) = warnings_of(case, flair_like)
+    assert warning.startswith("The scan's intensities are those of a CT (Hounsfield units)")
+    assert warnings_of(case, flair_like, 30.0) == []  # FLAIR has the same order of tissues, not the same values
+
+
+def test_a_scan_whose_grey_and_white_matter_are_alike_gets_a_warning(case):
+    with_offset = np.interp(LEVELS, (0.2, 0.5, 0.8), (1010, 1037, 1027))  # as a CT that is stored as HU + 1000
+    (warning,) = warnings_of(case, with_offset)
+    assert warning.startswith("Grey and white matter hardly differ in this scan, as in a CT or a phantom")
+    assert warnings_of(case, np.interp(LEVELS, (0.2, 0.5, 0.8), (400, 1398, 1330))) == []  # a real FLAIR scan
+
+
 # --- the picture
 
 

@@ -193,6 +193,20 @@ def test_a_scan_with_negative_tissue_has_its_floor_below_the_tissue():
     assert intensity_floor(background, np.zeros(50_000, bool)) == 0
 
 
+def test_a_scan_with_a_large_constant_added_has_its_floor_there():
+    head = np.random.default_rng(0).uniform(0, 100, 60_000).astype(np.float32)
+    head[:1000] = 0  # what is masked stays 0
+    hole = np.zeros(60_000, bool)
+    hole[-100:] = True
+    known = np.where(head[1000:] > 0, head[1000:] + 1000, 0)
+    shifted = np.concatenate([head[:1000], known]).astype(np.float32)
+    shifted[hole] = 1
+    assert intensity_floor(shifted, hole) == pytest.approx(1000.5, abs=0.3)
+    assert intensity_floor(head, hole) == 0
+    assert intensity_floor(head + 20, hole) == 0  # the search finds the offset
+    assert intensity_floor(np.zeros(10, np.float32), np.zeros(10, bool)) == 0
+
+
 def test_model_intensities_go_back_by_the_scale_and_the_floor(scan):
     slices = replace(scan.slices, scale=100.0, floor=-40.0)
     half = np.full_like(slices.image, 0.5)

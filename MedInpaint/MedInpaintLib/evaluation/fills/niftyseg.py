@@ -28,14 +28,22 @@ def is_installed() -> bool:
 
 
 def niftyseg(case: Case) -> NDArray[np.floating]:
-    """The patch-based fill of NiftySeg. All values are NaN if it takes more than 400 s or fails."""
+    """The patch-based fill of NiftySeg in the hole of a case, see `fill_lesions`."""
+    return fill_lesions(case.scan, case.hole)
+
+
+def fill_lesions(scan: sitk.Image, hole: NDArray[np.bool_], time_limit: float = TIME_LIMIT) -> NDArray[np.floating]:
+    """The values that NiftySeg gives the hole, bool (z, y, x), of a scan of any contrast: (n,), as in values[hole].
+
+    All are NaN if it takes more than the time limit (seconds) or fails.
+    """
     with tempfile.TemporaryDirectory() as name:
-        scan, mask, output = (Path(name) / f"{file}.nii" for file in ("scan", "mask", "filled"))
-        sitk.WriteImage(sitk.Cast(case.scan, sitk.sitkFloat32), str(scan))
-        sitk.WriteImage(like(case.scan, case.hole.astype(np.float32)), str(mask))
-        command = [PROGRAM, "-i", str(scan), "-l", str(mask), "-o", str(output)]
+        before, mask, output = (Path(name) / f"{file}.nii" for file in ("scan", "mask", "filled"))
+        sitk.WriteImage(sitk.Cast(scan, sitk.sitkFloat32), str(before))
+        sitk.WriteImage(like(scan, hole.astype(np.float32)), str(mask))
+        command = [PROGRAM, "-i", str(before), "-l", str(mask), "-o", str(output)]
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=TIME_LIMIT)
-            return sitk.GetArrayFromImage(sitk.ReadImage(str(output)))[case.hole]
+            subprocess.run(command, check=True, capture_output=True, timeout=time_limit)
+            return sitk.GetArrayFromImage(sitk.ReadImage(str(output)))[hole]
         except (subprocess.SubprocessError, RuntimeError):
-            return np.full(np.count_nonzero(case.hole), np.nan)
+            return np.full(np.count_nonzero(hole), np.nan)
