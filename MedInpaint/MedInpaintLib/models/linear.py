@@ -13,7 +13,6 @@ from .latent_model import LatentModel
 
 MEAN_LEVELS, DIFFERENCE_LEVELS = 200, 25  # grey levels of model intensity 1 in the stored mean and differences
 FIT_NOISE = 0.03  # variance of a pixel, in the fit that a search starts from
-FIT_EVERY = 2  # that fit takes every second pixel of every second row
 
 
 class Brains(nn.Module):
@@ -51,14 +50,10 @@ class Brains(nn.Module):
         """The scaled differences of the brains (n, brains, h, w), without mirror images, at relative heights (n,)."""
         return self.scale * self.differences[self._index(height)].float()
 
-    def components(self, height: Tensor, every: int = 1) -> Tensor:
-        """The S_k (n, 2 * brains, h, w) at relative heights (n,): the brains, then their mirror images.
-
-        With `every`, only so many pixels of a row and rows of a slice, from the first on.
-        """
+    def components(self, height: Tensor) -> Tensor:
+        """The S_k (n, 2 * brains, h, w) at relative heights (n,): the brains, then their mirror images."""
         differences = self.differences[self._index(height)]
-        both = [part[..., ::every, ::every] for part in (differences, differences.flip(-1))]
-        return self.scale * torch.cat(both, dim=1).float()
+        return torch.cat([differences, differences.flip(-1)], dim=1).float().mul_(self.scale)
 
     def principal_axes(self) -> Tensor:
         """The orthonormal matrix (2 * brains, 2 * brains) whose columns combine the S_k to principal components.
@@ -108,17 +103,14 @@ class Linear(LatentModel):
         return mean + combine(z, differences)
 
     def start(self, image: Tensor, unknown: Tensor, height: Tensor, noise: Tensor) -> Tensor:
-        """The posterior mean of z given the known pixels of a lattice (eq. 7, Tipping & Bishop).
-
-        A pixel of the lattice counts for all those it stands for.
-        """
-        residual = ((image - self.brains.mean_at(height)) * (unknown == 0))[:, 0, ::FIT_EVERY, ::FIT_EVERY].flatten(1)
-        known = (unknown == 0)[:, 0, ::FIT_EVERY, ::FIT_EVERY].flatten(1)
-        variance = FIT_NOISE / FIT_EVERY**2
+        """The posterior mean of z given the known pixels (eq. 7, Tipping & Bishop)."""
+        known = (unknown == 0)[:, 0].float()
+        residual = (known * (image - self.brains.mean_at(height))[:, 0]).flatten(1)
         unit = torch.eye(self.latent, device=image.device)
         means = []
         for n in range(len(image)):
-            basis = self.brains.components(height[n : n + 1], FIT_EVERY)[0].flatten(1) * known[n]
-            precision = torch.linalg.cholesky(basis @ basis.T / variance + unit)
-            means.append(torch.cholesky_solve((basis @ residual[n] / variance)[:, None], precision)[:, 0])
+            # Unknown pixels become 0: to leave them out would copy the rest, which takes longer.
+            basis = self.brains.components(height[n : n + 1])[0].mul_(known[n]).flatten(1)
+            precision = torch.linalg.cholesky(basis @ basis.T / FIT_NOISE + unit)
+            means.append(torch.cholesky_solve((basis @ residual[n] / FIT_NOISE)[:, None], precision)[:, 0])
         return torch.stack(means)
