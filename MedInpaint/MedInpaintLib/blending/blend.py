@@ -19,7 +19,7 @@ from .texture import missing_noise, sharpen
 RIM_TRUST = 1e-9  # of a known voxel that is probably lesion
 LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 NOISE_ERROR = 0.35  # standard deviations of the noise; error of the fill's detail in a noisy scan
-MODEL_ERROR = 0.01  # of the brain's intensity; error of the fill's detail in a scan without noise
+MODEL_ERROR = 0.007  # of the brain's intensity; error of the fill's detail in a scan without noise
 DETAIL_REACH = 4.0  # mm; the detail is measured in a Gaussian window of this standard deviation
 
 

@@ -31,7 +31,7 @@ KNOT_RATE = 0.6  # learning rate of the deformation's knots, in pixels
 KNOT_WEIGHT = 0.003  # of the deformation's roughness in the loss
 BEND_RATE = 0.02  # learning rate of the bend of the contrast curve
 CORRELATION = 0.9  # of the latents of neighbouring slices, under the prior
-ROWS = 20  # pixels; with a pixelwise model, the search compares the rows of the slices this close to those of the hole
+ROWS = 30  # pixels; with a pixelwise model, the search compares the rows of the slices this close to those of the hole
 SETTLED = 1e-3  # the search stops if the loss changes by less than this share between two checks
 
 # A function of a slice's index and of some of its pixels, bool (h, w). It returns the change of these pixels for a unit
