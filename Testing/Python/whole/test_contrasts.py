@@ -84,7 +84,20 @@ def ct(scan):
     return values + np.random.default_rng(0).normal(0, 6, brain.shape)
 
 
-@pytest.mark.parametrize("other", [noise, phantom, ct])
+def ct_in_a_brain_window(scan):
+    """Grey matter of 37 HU, white matter of 28 HU, fluid of 5 HU, with noise, without the skull."""
+    values = sitk.GetArrayFromImage(scan)
+    units = np.interp(values, TISSUES, (0, 5, 37, 28, 28)) + np.random.default_rng(0).normal(0, 3, values.shape)
+    return units.clip(1, 80) * (values > 0)
+
+
+def one_value(scan):
+    """A brain that is all alike, with noise."""
+    brain = sitk.GetArrayFromImage(scan) > 0
+    return brain * np.random.default_rng(0).normal(1000, 5, brain.shape)
+
+
+@pytest.mark.parametrize("other", [noise, phantom, ct, ct_in_a_brain_window, one_value])
 def test_what_is_no_brain_mri_is_refused_or_gets_a_warning(scan, other):
     image = like(scan, other(scan).astype(np.float32))
     assert "brain" in words(image, hole_in(scan))
