@@ -135,7 +135,7 @@ def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
     """G(z) on the grid of the case's scan."""
     own = replace(case.slices, scale=1.0, floor=0.0)
     found = prediction.search
-    scan_like = to_scan(case.scan, found.slices, case.slices, case.alignment, case.template)
     model_like = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
+    scan_like = (found.through_curve(model_like) * case.slices.scale + case.slices.floor).astype(np.float32)
     valid = slices_on_scan(case.scan, case.slices, case.alignment, case.template)
     return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))

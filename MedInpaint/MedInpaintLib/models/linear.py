@@ -48,7 +48,7 @@ class Brains(nn.Module):
 
     def differences_at(self, height: Tensor) -> Tensor:
         """The scaled differences of the brains (n, brains, h, w), without mirror images, at relative heights (n,)."""
-        return self.scale * self.differences[self._index(height)].float()
+        return self.differences[self._index(height)].float().mul_(self.scale)
 
     def components(self, height: Tensor) -> Tensor:
         """The S_k (n, 2 * brains, h, w) at relative heights (n,): the brains, then their mirror images."""

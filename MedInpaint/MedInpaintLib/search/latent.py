@@ -57,6 +57,13 @@ class Generated:
     curve: np.ndarray
     iterations: int
 
+    def through_curve(self, tissue: np.ndarray) -> np.ndarray:
+        """The contrast curve of model intensities of any shape. A straight one goes on beyond LEVELS."""
+        line = np.polynomial.Polynomial.fit(LEVELS, self.curve, 1).convert()
+        if np.allclose(line(LEVELS), self.curve, rtol=0, atol=1e-5):
+            return line(tissue)
+        return np.interp(tissue, LEVELS, self.curve)
+
 
 def search(
     network: LatentModel,

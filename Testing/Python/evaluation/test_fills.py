@@ -14,6 +14,7 @@ from MedInpaintLib.evaluation.holes.cases import Hole, cut_hole
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.models.registry import shipped_models
 from MedInpaintLib.prediction import Prediction
+from MedInpaintLib.search.latent import Generated
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.space.template import Template
@@ -91,7 +92,7 @@ def searched(data, tmp_path, monkeypatch):
     def predict(network, case, given, progress):
         settings.append(given)
         mean = data.training.mean(axis=0)[case.slices.heights]
-        found = SimpleNamespace(slices=mean, tissue=mean, curve=LEVELS)
+        found = Generated(mean, mean, np.zeros(len(mean)), LEVELS, 0)
         return Prediction(mean, None, found, case.slices, Rim(None, None, 0.0))
 
     monkeypatch.setattr(models, "predict", predict)

@@ -1,7 +1,6 @@
 """Squares: one slice of the aligned brain, two-dimensional for every fill. On a synthetic brain of 4 mm voxels."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from MedInpaintLib.evaluation.fills.models import latent_fill
 from MedInpaintLib.evaluation.holes.squares import cut_square
 from MedInpaintLib.evaluation.measures.measure_fill import measure_fill
 from MedInpaintLib.prediction import Prediction
+from MedInpaintLib.search.latent import Generated
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.intensities import LEVELS
 from MedInpaintLib.volumes.image import like
@@ -98,7 +98,7 @@ def test_a_generated_slice_without_error_comes_back_unchanged(square):
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
     prediction = Prediction(
-        truth, None, SimpleNamespace(slices=truth, tissue=truth, curve=LEVELS), case.slices, Rim(None, None, 0.0)
+        truth, None, Generated(truth, truth, np.zeros(len(truth)), LEVELS, 0), case.slices, Rim(None, None, 0.0)
     )
     for blending in ("matern", "3d", "2d", "none"):
         fill = latent_fill(lambda case, settings: prediction, Settings(blending=blending))

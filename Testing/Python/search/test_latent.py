@@ -261,6 +261,15 @@ def test_a_network_and_the_search_of_the_paper_see_all_rows(network, slices):
         assert descent.near.scans[0].image.shape == (*slices.image.shape[:1], 1, *slices.image.shape[1:])
 
 
+def test_the_curve_of_a_result_makes_its_slices_of_its_tissue(network, slices):
+    bent = replace(slices, curve=np.interp(LEVELS, (0, 0.3, 1.2), (0.9, 0.7, 0.1)))
+    for scan in (slices, bent):
+        found = run(network, scan)
+        np.testing.assert_allclose(found.through_curve(found.tissue), found.slices, atol=1e-5)
+    beyond = np.array([LEVELS[-1] + 1])
+    assert run(network, slices).through_curve(beyond) > run(network, slices).through_curve(LEVELS[-1:]) + 0.5
+
+
 def test_kriging_the_residual_brings_the_ring_closer_to_the_scan_and_changes_the_hole(network, slices):
     plain, kriged = (
         generate(network, [slices], COUNT, replace(SETTINGS, residual=on), lambda *_: None)[0] for on in (False, True)
