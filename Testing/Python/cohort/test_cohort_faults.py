@@ -3,12 +3,16 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from cohort_stub import (
@@ -106,7 +110,7 @@ def test_the_others_are_filled(harm):
         ("hungry", KILLED.problem),
         ("raising", "An unexpected error ended the fill (ZeroDivisionError: nothing to divide by)."),
         ("diskfull", "The results cannot be written ("),
-        ("readonly", "free disk space or check the folder."),
+        ("readonly", "The results cannot be written ("),
         ("damaged", "'sub-damaged_T1w.nii.gz' cannot be read as an image: it is damaged"),
         ("noscan", "There is no T1w scan"),
         ("nomask", "There is no mask"),
@@ -114,8 +118,25 @@ def test_the_others_are_filled(harm):
 )
 def test_each_failure_costs_its_scan_alone_and_is_one_sentence(harm, who, problem):
     _, output, _, listener = harm
-    assert problem in problems(output)[who]
-    assert any(w.startswith(f"sub-{who}_T1w: ") and problem in w for w in listener.warnings)
+    assert problems(output)[who].startswith(problem)
+    assert any(warning.startswith(f"sub-{who}_T1w: {problem}") for warning in listener.warnings)
+
+
+def test_a_scan_that_kills_its_worker_is_blamed_after_the_second_one(harm):
+    _, output, _, _ = harm
+    assert len((output / "logs" / "deaths").read_text(encoding="utf-8").split()) == 2
+
+
+def test_links_lead_to_files_whose_names_have_blanks_and_umlauts(harm):
+    dataset, output, _, _ = harm
+    write_group(output)
+    targets = re.findall(r'(?:src|href)="([^"]+)"', (output / "group_report.html").read_text(encoding="utf-8"))
+    files = [target for target in targets if not target.startswith("data:")]
+    assert "sub-J%C3%B6rg%20M%C3%BCller.html" in files
+    assert all((output / unquote(target)).is_file() for target in files)
+    links = json.loads((output / "dataset_description.json").read_text(encoding="utf-8"))["DatasetLinks"]
+    assert links["raw"] == "../data%20%C3%A4"
+    assert (output / unquote(links["raw"])).samefile(dataset)
 
 
 def test_the_table_says_which_scans_failed_and_why(harm):
@@ -155,6 +176,34 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be made or read: choose another"):
         fill_all(dataset, tmp_path / "file" / "out")
+
+
+@contextmanager
+def without_rights_of_root():
+    """Root may write to a folder that is read-only: be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_an_output_that_is_read_only_is_refused_before_the_work():
+    with tempfile.TemporaryDirectory() as temporary:  # a place that others can read, too, unlike that of pytest
+        folder = Path(temporary)
+        folder.chmod(0o755)
+        dataset, output = make_dataset(folder / "data"), folder / "out"
+        add_subject(dataset, "sub-01")
+        output.mkdir(mode=0o555)
+        with (
+            without_rights_of_root(),
+            pytest.raises(InputError, match="could not be written: free disk space or choose"),
+        ):
+            fill_all(dataset, output)
+        assert not list(output.iterdir())
 
 
 @pytest.fixture
