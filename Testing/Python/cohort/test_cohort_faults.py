@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+import dask
 import pytest
 from cohort_stub import (
     QUICK,
@@ -26,6 +27,7 @@ from cohort_stub import (
     make_dataset,
     stub_fill,
 )
+from MedInpaintLib.cohort.derivatives import start_dataset
 from MedInpaintLib.cohort.find import Request
 from MedInpaintLib.cohort.report.entries import read_entries
 from MedInpaintLib.cohort.report.group import write_group
@@ -196,13 +198,9 @@ def test_an_output_that_is_read_only_is_refused_before_the_work():
         folder = Path(temporary)
         folder.chmod(0o755)
         dataset, output = make_dataset(folder / "data"), folder / "out"
-        add_subject(dataset, "sub-01")
         output.mkdir(mode=0o555)
-        with (
-            without_rights_of_root(),
-            pytest.raises(InputError, match="could not be written: free disk space or choose"),
-        ):
-            fill_all(dataset, output)
+        with without_rights_of_root(), pytest.raises(InputError, match="could not be written: free disk space"):
+            start_dataset(output, {"raw": dataset})  # what a run does first
         assert not list(output.iterdir())
 
 
@@ -303,26 +301,47 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(six, tmp_path, monkeypatc
         fill_all(six, tmp_path / "out", plan=Plan(scheduler="tcp://127.0.0.1:9"))
 
 
-def test_slurm_runs_the_workers_as_jobs(six, tmp_path, monkeypatch):
-    """With stand-ins for Slurm's sbatch and scancel that run a job's script on this computer."""
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A folder with stand-ins for Slurm's sbatch and scancel. They copy a job's script there and run `run` in it."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    sbatch = f"""#!/bin/bash
-cp "$1" {tools}/script
-setsid bash "$1" >>{tools}/log 2>&1 &
-echo "Submitted batch job $!"
-"""
-    for name, text in {"sbatch": sbatch, "scancel": "#!/bin/bash\nkill -- -$1\n"}.items():
+    sbatch = (
+        f'#!/bin/bash\ncp "$1" {tools}/script\n[ -f {tools}/run ] && . {tools}/run\necho "Submitted batch job $!1"\n'
+    )
+    for name, text in {"sbatch": sbatch, "scancel": "#!/bin/bash\nkill -- -${1%1}\n"}.items():
         (tools / name).write_text(text, encoding="utf-8")
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-    plan = Plan(workers=2, slurm="brains", memory="2GB", time="00:30:00", directives=("--gres=gpu:1",))
-    counts, _ = fill_all(six, tmp_path / "out", plan=plan)
+    return tools
+
+
+SLURM = Plan(workers=2, slurm="brains", memory="2GB", time="00:30:00", directives=("--gres=gpu:1",))
+
+
+def test_slurm_runs_the_workers_as_jobs(six, tmp_path, slurm):
+    (slurm / "run").write_text(f'setsid bash "$1" >>{slurm}/log 2>&1 &\n', encoding="utf-8")
+    counts, _ = fill_all(six, tmp_path / "out", plan=SLURM)
     assert counts == {"filled": 6, "present": 0, "failed": 0}
-    script = (tools / "script").read_text(encoding="utf-8")
-    for line in ("-p brains", "-t 00:30:00", "--mem=2G", "--gres=gpu:1"):
+
+
+def test_the_script_of_a_slurm_job_has_the_queue_the_limits_and_the_rules_of_the_workers(slurm):
+    with cluster.connect(SLURM, scans=6):
+        ended = time.monotonic() + 60
+        while not (slurm / "script").exists() and time.monotonic() < ended:
+            time.sleep(0.1)
+    script = (slurm / "script").read_text(encoding="utf-8")
+    for line in ("-p brains", "-t 00:30:00", "--mem=2G", "--cpus-per-task=1", "-n 1", "--gres=gpu:1"):
         assert f"#SBATCH {line}\n" in script
+    start = next(line for line in script.splitlines() if "--nthreads" in line)
+    assert "--nthreads 1 --memory-limit 1.86GiB " in start  # 2 GB: the worker ends before Slurm ends the job
+    lines = script.splitlines()
+    variables = dict(line.removeprefix("export ").split("=") for line in lines if line.startswith("export DASK_"))
+    assert max(n for n, line in enumerate(lines) if line.startswith("export DASK_")) < lines.index(start)
+    understood = dask.config.collect([], env=variables)  # as Dask reads them in the job
+    for rule, value in cluster.OF_WORKERS.items():
+        assert dask.config.get(rule, config=understood) is value
 
 
 @pytest.mark.parametrize(
