@@ -142,7 +142,6 @@ def _start_slurm(plan: Plan, scans: int) -> Any:
             memory=plan.memory,
             walltime=plan.time,
             job_extra_directives=list(plan.directives),
-            dashboard_address=":0",  # any port, as above
             job_script_prologue=[f"export {_as_variable(rule)}={value}" for rule, value in OF_WORKERS.items()],
         )
         jobs = plan.workers or min(scans, MOST_JOBS)
