@@ -3,13 +3,18 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
+import dask
 import pytest
 from cohort_stub import (
     QUICK,
@@ -22,6 +27,7 @@ from cohort_stub import (
     make_dataset,
     stub_fill,
 )
+from MedInpaintLib.cohort.derivatives import start_dataset
 from MedInpaintLib.cohort.find import Request
 from MedInpaintLib.cohort.report.entries import read_entries
 from MedInpaintLib.cohort.report.group import write_group
@@ -106,7 +112,7 @@ def test_the_others_are_filled(harm):
         ("hungry", KILLED.problem),
         ("raising", "An unexpected error ended the fill (ZeroDivisionError: nothing to divide by)."),
         ("diskfull", "The results cannot be written ("),
-        ("readonly", "free disk space or check the folder."),
+        ("readonly", "The results cannot be written ("),
         ("damaged", "'sub-damaged_T1w.nii.gz' cannot be read as an image: it is damaged"),
         ("noscan", "There is no T1w scan"),
         ("nomask", "There is no mask"),
@@ -114,8 +120,25 @@ def test_the_others_are_filled(harm):
 )
 def test_each_failure_costs_its_scan_alone_and_is_one_sentence(harm, who, problem):
     _, output, _, listener = harm
-    assert problem in problems(output)[who]
-    assert any(w.startswith(f"sub-{who}_T1w: ") and problem in w for w in listener.warnings)
+    assert problems(output)[who].startswith(problem)
+    assert any(warning.startswith(f"sub-{who}_T1w: {problem}") for warning in listener.warnings)
+
+
+def test_a_scan_that_kills_its_worker_is_blamed_after_the_second_one(harm):
+    _, output, _, _ = harm
+    assert len((output / "logs" / "deaths").read_text(encoding="utf-8").split()) == 2
+
+
+def test_links_lead_to_files_whose_names_have_blanks_and_umlauts(harm):
+    dataset, output, _, _ = harm
+    write_group(output)
+    targets = re.findall(r'(?:src|href)="([^"]+)"', (output / "group_report.html").read_text(encoding="utf-8"))
+    files = [target for target in targets if not target.startswith("data:")]
+    assert "sub-J%C3%B6rg%20M%C3%BCller.html" in files
+    assert all((output / unquote(target)).is_file() for target in files)
+    links = json.loads((output / "dataset_description.json").read_text(encoding="utf-8"))["DatasetLinks"]
+    assert links["raw"] == "../data%20%C3%A4"
+    assert (output / unquote(links["raw"])).samefile(dataset)
 
 
 def test_the_table_says_which_scans_failed_and_why(harm):
@@ -155,6 +178,30 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be made or read: choose another"):
         fill_all(dataset, tmp_path / "file" / "out")
+
+
+@contextmanager
+def without_rights_of_root():
+    """Root may write to a folder that is read-only: be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_an_output_that_is_read_only_is_refused_before_the_work():
+    with tempfile.TemporaryDirectory() as temporary:  # a place that others can read, too, unlike that of pytest
+        folder = Path(temporary)
+        folder.chmod(0o755)
+        dataset, output = make_dataset(folder / "data"), folder / "out"
+        output.mkdir(mode=0o555)
+        with without_rights_of_root(), pytest.raises(InputError, match="could not be written: free disk space"):
+            start_dataset(output, {"raw": dataset})  # what a run does first
+        assert not list(output.iterdir())
 
 
 @pytest.fixture
@@ -254,26 +301,47 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(six, tmp_path, monkeypatc
         fill_all(six, tmp_path / "out", plan=Plan(scheduler="tcp://127.0.0.1:9"))
 
 
-def test_slurm_runs_the_workers_as_jobs(six, tmp_path, monkeypatch):
-    """With stand-ins for Slurm's sbatch and scancel that run a job's script on this computer."""
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A folder with stand-ins for Slurm's sbatch and scancel. They copy a job's script there and run `run` in it."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    sbatch = f"""#!/bin/bash
-cp "$1" {tools}/script
-setsid bash "$1" >>{tools}/log 2>&1 &
-echo "Submitted batch job $!"
-"""
-    for name, text in {"sbatch": sbatch, "scancel": "#!/bin/bash\nkill -- -$1\n"}.items():
+    sbatch = (
+        f'#!/bin/bash\ncp "$1" {tools}/script\n[ -f {tools}/run ] && . {tools}/run\necho "Submitted batch job $!1"\n'
+    )
+    for name, text in {"sbatch": sbatch, "scancel": "#!/bin/bash\nkill -- -${1%1}\n"}.items():
         (tools / name).write_text(text, encoding="utf-8")
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-    plan = Plan(workers=2, slurm="brains", memory="2GB", time="00:30:00", directives=("--gres=gpu:1",))
-    counts, _ = fill_all(six, tmp_path / "out", plan=plan)
+    return tools
+
+
+SLURM = Plan(workers=2, slurm="brains", memory="2GB", time="00:30:00", directives=("--gres=gpu:1",))
+
+
+def test_slurm_runs_the_workers_as_jobs(six, tmp_path, slurm):
+    (slurm / "run").write_text(f'setsid bash "$1" >>{slurm}/log 2>&1 &\n', encoding="utf-8")
+    counts, _ = fill_all(six, tmp_path / "out", plan=SLURM)
     assert counts == {"filled": 6, "present": 0, "failed": 0}
-    script = (tools / "script").read_text(encoding="utf-8")
-    for line in ("-p brains", "-t 00:30:00", "--mem=2G", "--gres=gpu:1"):
+
+
+def test_the_script_of_a_slurm_job_has_the_queue_the_limits_and_the_rules_of_the_workers(slurm):
+    with cluster.connect(SLURM, scans=6):
+        ended = time.monotonic() + 60
+        while not (slurm / "script").exists() and time.monotonic() < ended:
+            time.sleep(0.1)
+    script = (slurm / "script").read_text(encoding="utf-8")
+    for line in ("-p brains", "-t 00:30:00", "--mem=2G", "--cpus-per-task=1", "-n 1", "--gres=gpu:1"):
         assert f"#SBATCH {line}\n" in script
+    start = next(line for line in script.splitlines() if "--nthreads" in line)
+    assert "--nthreads 1 --memory-limit 1.86GiB " in start  # 2 GB: the worker ends before Slurm ends the job
+    lines = script.splitlines()
+    variables = dict(line.removeprefix("export ").split("=") for line in lines if line.startswith("export DASK_"))
+    assert max(n for n, line in enumerate(lines) if line.startswith("export DASK_")) < lines.index(start)
+    understood = dask.config.collect([], env=variables)  # as Dask reads them in the job
+    for rule, value in cluster.OF_WORKERS.items():
+        assert dask.config.get(rule, config=understood) is value
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_failure_while_the_files_are_moved_leaves_nothing_that_looks_complete(
         real(source, target)
 
     monkeypatch.setattr("MedInpaintLib.cohort.fill.os.replace", counting)
-    assert "No space left on device" in stub_fill(again).problem
+    assert stub_fill(again).problem.startswith("The results cannot be written (No space left on device): free disk")
     assert not is_complete(job.results, "another", uncertainty=False)
     assert not is_complete(job.results, job.fingerprint, uncertainty=False)
     assert not job.results.staging.exists()

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 from functools import partial
 
 import numpy as np
@@ -27,7 +29,7 @@ from MedInpaintLib.cohort.report.entries import read_entries
 from MedInpaintLib.cohort.report.group import write_group
 from MedInpaintLib.cohort.report.participant import write_page
 from MedInpaintLib.cohort.resume import fingerprint, is_complete, read_sidecar
-from MedInpaintLib.cohort.run import run_participants
+from MedInpaintLib.cohort.run import VALIDATOR, run_participants
 from MedInpaintLib.cohort.scans import Results
 from MedInpaintLib.cohort.workers.cluster import Plan
 from MedInpaintLib.command.main import main
@@ -59,12 +61,13 @@ def job_of(dataset, output, also=ALSO, settings=QUICK):
     return Job(scan, output, settings, fingerprint(scan, settings, find_model(settings.model)))
 
 
-def run(dataset, output, log, also=ALSO):
+def run(dataset, output, log, settings=QUICK, uncertainty=False):
     """A run with one worker. Returns its counts, its warnings, and the scans that the engine was called for."""
     listener = Listener()
     work = partial(counted_fill, log=log)
     log.unlink(missing_ok=True)
-    counts = run_participants(Request(dataset, output, also=also), QUICK, Plan(workers=1), listener, work=work)
+    request = Request(dataset, output, also=ALSO)
+    counts = run_participants(request, settings, Plan(workers=1), listener, uncertainty, work)
     return dict(counts), listener.warnings, log.read_text(encoding="utf-8").split() if log.exists() else []
 
 
@@ -153,6 +156,19 @@ def test_page_and_table_show_each_contrast_and_what_it_was_filled_with(dataset, 
         "T2w": "T1w FLAIR",
         "FLAIR": "T1w T2w",
     }
+
+
+def test_the_official_validator_has_nothing_to_say(dataset, tmp_path):
+    program = shutil.which(VALIDATOR)
+    if program is None:
+        pytest.skip("bids-validator-deno is not installed")
+    output, log = tmp_path / "out", tmp_path / "log"
+    assert run(dataset, output, log, settings=Settings(device="cpu"), uncertainty=True)[0]["filled"] == 1
+    assert len(list(output.rglob("*_desc-uncertainty_*.nii.gz"))) == 3
+    write_group(output)
+    answer = subprocess.run([program, "--format", "json", str(output)], capture_output=True, text=True, check=False)
+    issues = json.loads(answer.stdout)["issues"]["issues"]
+    assert [(issue["code"], issue.get("location")) for issue in issues] == []
 
 
 def test_a_session_without_the_further_contrasts_is_filled_alone_and_says_so(tmp_path):
