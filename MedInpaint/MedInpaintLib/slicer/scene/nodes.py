@@ -154,20 +154,38 @@ def place_beside(node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode) -> None:
 def clone(
     volume: slicer.vtkMRMLScalarVolumeNode, name: str, voxels: np.ndarray, scalar_type: int
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Add a copy of a volume with other voxels (z, y, x) of a VTK type. It looks the same and has no file."""
-    node = slicer.vtkSlicerVolumesLogic.CloneVolume(volume.GetScene(), volume, name, False)
-    while node.GetNumberOfStorageNodes():  # CloneVolume removes the first one only
+    """Add a copy of a volume with other voxels (z, y, x) of a VTK type. It looks the same and has no file.
+
+    vtkSlicerVolumesLogic::CloneVolume does the same, but shows the copy by the volume's display node for a moment,
+    which then looks at all voxels for the best window: a tenth of a second for a head.
+    """
+    scene, shown = volume.GetScene(), volume.GetDisplayNode()
+    node = _copy(volume)
+    node.SetName(scene.GetUniqueNameByString(name))
+    node.RemoveAllDisplayNodeIDs()
+    while node.GetNumberOfStorageNodes():
         node.SetAndObserveNthStorageNodeID(0, None)
-    if node.GetDisplayNode():
-        keep_window(node.GetDisplayNode())
-    else:
-        node.CreateDefaultDisplayNodes()
     data = vtk.vtkImageData()
     data.CopyStructure(volume.GetImageData())
     data.AllocateScalars(scalar_type, 1)
     array(data)[:] = voxels
     node.SetAndObserveImageData(data)
+    scene.AddNode(node)
+    if shown:
+        display = _copy(shown)
+        keep_window(display)
+        node.SetAndObserveDisplayNodeID(scene.AddNode(display).GetID())
+    else:
+        node.CreateDefaultDisplayNodes()
     return node
+
+
+def _copy(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
+    """A copy that is not in the scene yet."""
+    copy = node.GetScene().CreateNodeByClass(node.GetClassName())
+    copy.UnRegister(None)  # Python holds it
+    copy.CopyWithScene(node)
+    return copy
 
 
 def keep_window(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
