@@ -12,7 +12,7 @@ from .blending.blend import blend_into_scan, box_near_hole, deviation_on_scan
 from .blending.rim import Rim, find_rim
 from .settings import Settings
 from .space.case import cut_together
-from .space.intensities import grey_is_brighter
+from .space.intensities import lesions_are_bright
 from .space.slices import Tissue, slices_on_scan, to_scan
 
 if TYPE_CHECKING:
@@ -138,4 +138,4 @@ def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:
     model_like = to_scan(case.scan, found.tissue, own, case.alignment, case.template)
     scan_like = (found.through_curve(model_like) * case.slices.scale + case.slices.floor).astype(np.float32)
     valid = slices_on_scan(case.scan, case.slices, case.alignment, case.template)
-    return Tissue(scan_like, model_like, valid, grey_is_brighter(found.curve))
+    return Tissue(scan_like, model_like, valid, lesions_are_bright(found.curve))

@@ -3,7 +3,7 @@
 Expert masks are often tight. The lesion's voxels beside such a mask would be continued into the fill. An exact mask has
 no such rim, and distrusting its healthy neighbours costs 2 to 5 dB. The two differ in the scan's deficit against G(z)
 in known white matter: beside a tight mask, a T1-weighted scan is darker than a few millimetres farther out. Where grey
-matter is brighter than white matter (T2, FLAIR), lesions are bright, and the deficit is that of a negative.
+matter is as bright as white matter or brighter (FLAIR, T2), lesions are bright, and the deficit is that of a negative.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ INTENSITY_RULE = "0 stays 0; the mean of the known brain between its 50th and 98
 LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve has its values
 # Model intensities that show the tissues best: fluid, fluid beside grey matter, grey and white matter.
 FLUID, BESIDE, GREY, WHITE = 0.2, 0.3, 0.5, 0.8
+CLEARLY = 1.1  # times as bright as grey matter: white matter in T1; in FLAIR the two differ by 5 % or so
 ALIKE = 0.01  # of the brighter one: grey and white matter that differ by less; in FLAIR they differ by 3 % and more
 # Hounsfield units between which white and grey matter lie in a CT: 20 to 30 and 37 to 45, with room for noise and blur.
 LEAST_HU, MOST_HU = 15, 50
@@ -70,20 +71,21 @@ def _explained(scan: NDArray[np.floating], fit: NDArray[np.floating], weight: ND
 def contrast_name(curve: NDArray[np.floating]) -> str:
     """What a contrast looks like, "T1", "T2", "FLAIR" or "other", from the values (k,) of its curve."""
     fluid, beside, grey, white = np.interp((FLUID, BESIDE, GREY, WHITE), LEVELS, curve)
-    if fluid < grey < white:
-        return "T1"
-    if fluid < white < grey:
+    if not lesions_are_bright(curve):
+        return "T1" if fluid < grey else "other"
+    if fluid < min(grey, white):
         return "FLAIR"
     return "T2" if beside > grey > white else "other"
 
 
-def grey_is_brighter(curve: NDArray[np.floating]) -> bool:
-    """Whether grey matter is brighter than white matter, for the values (k,) of a contrast curve.
+def lesions_are_bright(curve: NDArray[np.floating]) -> bool:
+    """Whether lesions of white matter are bright, for the values (k,) of a contrast curve.
 
-    Lesions have more water than white matter, as grey matter has: they are bright where this is true.
+    Lesions have more water than white matter, as grey matter has: they are dark where grey matter is clearly darker. In
+    FLAIR, the two hardly differ.
     """
     grey, white = np.interp((GREY, WHITE), LEVELS, curve)
-    return bool(grey > white)
+    return bool(white < CLEARLY * grey)
 
 
 def tissues_are_alike(curve: NDArray[np.floating]) -> bool:

@@ -54,7 +54,7 @@ class Tissue:
         scan_like: float32 (z, y, x), in scan intensities.
         model_like: float32 (z, y, x), in the model's own intensities, those of a T1-weighted scan.
         valid: bool (z, y, x), where both are defined.
-        bright: whether the scan shows grey matter, and so lesions, brighter than white matter.
+        bright: whether lesions are brighter than white matter in the scan.
     """
 
     scan_like: np.ndarray

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from MedInpaintLib.space.intensities import LEVELS, contrast_name, grey_is_brighter, measure_contrast
+from MedInpaintLib.space.intensities import LEVELS, contrast_name, lesions_are_bright, measure_contrast
 
 AVERAGE = np.random.default_rng(0).uniform(0.2, 0.9, 20000)
 CURVES = {  # scan intensity at model intensity 0.2 (fluid), 0.5 (grey matter), 0.85 (white matter)
@@ -29,10 +29,16 @@ def test_a_contrast_is_recognised_and_its_curve_is_found(name):
     assert contrast_name(found.values) == name
     assert found.explained > 0.9
     assert found.straight is (name == "T1")
-    assert grey_is_brighter(found.values) is (name in ("FLAIR", "T2"))
+    assert lesions_are_bright(found.values) is (name in ("FLAIR", "T2"))
     shown = (LEVELS > 0.25) & (LEVELS < 0.85)
     expected = np.interp(LEVELS[shown], (0.2, 0.5, 0.85), CURVES[name])
     assert np.abs(found.values[shown] - expected).max() < 0.1 * np.ptp(CURVES[name])
+
+
+def test_a_flair_whose_white_matter_is_a_little_brighter_stays_a_flair_with_bright_lesions():
+    for white, name in ((1350, "FLAIR"), (1400, "FLAIR"), (1700, "T1")):
+        curve = np.interp(LEVELS, (0.2, 0.5, 0.8), (500, 1340, white))
+        assert (contrast_name(curve), lesions_are_bright(curve)) == (name, name == "FLAIR")
 
 
 def test_lesions_that_the_mask_leaves_out_hardly_change_the_curve():
