@@ -120,7 +120,7 @@ def intensity_floor(values: np.ndarray, hole: np.ndarray) -> float:
     least, most = values.min(where=known, initial=np.inf), values.max(where=known, initial=-np.inf)
     if np.isfinite(least) and least > 0.1 * most:  # quick to see, and false in nearly all scans
         low, high = np.percentile(values[known], (0.5, 99.5))
-        return float(low) if low > CONSTANT * high else 0.0
+        return float(low) if CONSTANT * high < low < high else 0.0
     return 0.0
 
 
