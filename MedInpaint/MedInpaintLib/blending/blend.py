@@ -74,12 +74,16 @@ def blend_into_scan(
 def blend_matern(case: Case, source: np.ndarray, trust: np.ndarray, noise: float) -> np.ndarray:
     """The hole's new values (n,) by Matérn blending.
 
+    Where the contrast is a curve, most of the difference between scan and source is what the curve misses, such as
+    narrow fluid in T2. It says little of the hole, so all of it counts as noise.
+
     Args:
         source: as for `blend_into_scan`.
         trust: (z, y, x), from 0 to 1, how much a known voxel counts.
         noise: standard deviation of the scan's noise, as white noise.
     """
     known, hole, spacing, scale = case.values, case.hole, spacing_zyx(case.scan), case.slices.scale
+    noise = noise if case.alignment.contrast.straight else np.inf
     if case.alignment.extracted:
         return matern_blend(known, source, hole, spacing, trust, scale, noise)
     brain = case.alignment.brain

@@ -13,10 +13,12 @@ from MedInpaintLib.blending.blend import (
     limit_range,
     shrink_detail,
 )
+from MedInpaintLib.blending.matern import matern_blend
 from MedInpaintLib.blending.poisson import harmonic_fill, poisson_blend
 from MedInpaintLib.settings import Settings
 from MedInpaintLib.space.alignment import Alignment
 from MedInpaintLib.space.case import Case
+from MedInpaintLib.space.intensities import Contrast
 from MedInpaintLib.space.slices import Slices, Tissue
 from scipy import ndimage
 from synthetic import volume
@@ -111,6 +113,41 @@ def test_the_matern_fill_does_not_use_the_source_where_it_is_not_defined():
     wrong = np.where(valid, generated, 0)
     right, also = (blend_matern(case, source, valid, noise=1.0) for source in (generated, wrong))
     np.testing.assert_allclose(right, also, atol=1e-6)
+
+
+def with_contrast(values, straight):
+    """A brain of these values, in the contrast of T1 or in one that needs a curve."""
+    case = synthetic_case(extracted=True)
+    alignment = dataclasses.replace(case.alignment, contrast=Contrast(straight=straight))
+    slices = dataclasses.replace(case.slices, scale=1000.0)
+    return dataclasses.replace(case, values=values, alignment=alignment, slices=slices)
+
+
+def correction(values, straight):
+    """What the blending adds to generated tissue of 0 in the hole."""
+    generated = np.zeros(values.shape)
+    return blend_matern(with_contrast(values, straight), generated, np.ones(values.shape), noise=1.0)
+
+
+@pytest.mark.parametrize("extracted", [True, False])
+def test_in_t1_all_of_the_difference_but_the_scans_noise_is_continued(extracted):
+    case = synthetic_case(extracted)
+    case.alignment.brain[:] = True
+    values = np.random.default_rng(2).normal(0, 100, case.values.shape).astype(np.float32)
+    case = dataclasses.replace(case, values=values)
+    source, trust = np.zeros(values.shape), np.ones(values.shape)
+    expected = matern_blend(values, source, case.hole, case.scan.GetSpacing()[::-1], trust, case.slices.scale, 1.0)
+    blended = blend_matern(case, source, trust, noise=1.0)
+    np.testing.assert_array_equal(blended.astype(np.float32), expected.astype(np.float32))  # of a head they are float32
+
+
+def test_detail_that_a_contrast_curve_misses_is_not_carried_into_the_hole_and_an_offset_is():
+    shape = synthetic_case(extracted=True).values.shape
+    detail = np.random.default_rng(3).normal(0, 100, shape).astype(np.float32)
+    curved, straight = (np.std(correction(detail, kind)) for kind in (False, True))
+    assert curved < 0.7 * straight
+    offset = np.full(shape, 100, np.float32)
+    assert correction(offset, straight=False).max() > 80
 
 
 def test_in_the_brain_of_a_head_the_fill_keeps_the_generated_detail():

@@ -65,13 +65,18 @@ def test_a_bright_rim_is_no_dark_one():
 
 
 def test_where_lesions_are_bright_a_bright_rim_counts_and_a_dark_one_does_not():
-    bright, dark = (case_of(scan(rim=rim, width=1, noise=0.02)) for rim in (-0.05, 0.05))
+    bright, dark = (case_of(scan(rim=rim, width=1, noise=0.02)) for rim in (-0.1, 0.1))
     rim = find_rim(bright, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True))
     assert rim.tight
-    assert rim.deficit == pytest.approx(0.05, abs=0.01)
+    assert rim.deficit == pytest.approx(0.1, abs=0.01)
     assert not find_rim(dark, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True)).tight
     found = rim_voxels(case_of(scan(rim=-0.2, width=1, noise=0)), GENERATED, bright=True)
     np.testing.assert_array_equal(found, (DISTANCE > 0) & (DISTANCE <= 1))
+
+
+def test_where_lesions_are_bright_a_faint_rim_is_an_error_of_the_curve():
+    faint = case_of(scan(rim=-0.045, width=1, noise=0.02))
+    assert not find_rim(faint, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True)).tight
 
 
 def test_a_deficit_within_its_error_is_not_believed():
