@@ -234,3 +234,9 @@ def test_every_public_name_is_there_and_no_other():
 def test_the_version_is_that_of_the_project_file():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert re.search(r'^version = "(.+)"$', text, re.MULTILINE).group(1) == MedInpaintLib.__version__
+
+
+def test_files_of_tests_have_different_names():
+    """Pytest imports each by its name alone, and refuses the second one of a name."""
+    names = [path.name for path in (Path(__file__).parents[1]).rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
