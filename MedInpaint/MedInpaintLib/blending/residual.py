@@ -72,15 +72,15 @@ def krige_residual(
     distance = ndimage.distance_transform_edt(~slices.hole)
     ring = slices.context & (distance <= RING)
     fill = slices.unknown & (distance <= MARGIN)
+    if noise is None:
+        return generated, np.sqrt(_prior(components, fill, np.zeros_like(fill))[0])
+
     mean = generated.copy()
     residual = slices.image - generated
     # Only these unknown pixels get a posterior; the prior holds for those far from every known pixel.
     near = fill & (ndimage.distance_transform_edt(~ring) <= FAR) if ring.any() else np.zeros_like(fill)
     variance, values, row = _prior(components, fill | ring, ring | near)
     variance[~fill] = 0
-    if noise is None:
-        return mean, np.sqrt(variance)
-
     random = np.random.default_rng(0)
     for known, unknown in _pixels_by_hole(slices.hole, ring, near):
         around = known

@@ -23,7 +23,7 @@ class ScanLoss:
     """The context loss of one scan: its slices, their weights, and the variables of its contrast curve.
 
     Attributes:
-        image, unknown, weight: float32 (n, 1, h, w).
+        image, weight: float32 (n, 1, h, w).
         start_curve: (k,), the contrast curve where the search starts.
         straight: whether this is the straight line.
         gain, offset, bend: the variables; scalars, and (k,). A straight line has no bend.
@@ -33,9 +33,7 @@ class ScanLoss:
         def tensor(array: np.ndarray) -> Tensor:
             return torch.as_tensor(array, dtype=torch.float32).to(device)
 
-        self.image, self.unknown, self.weight = (
-            tensor(array)[:, None] for array in (slices.image, slices.unknown, weights)
-        )
+        self.image, self.weight = (tensor(array)[:, None] for array in (slices.image, weights))
         self.start_curve = tensor(curve)
         self.straight = torch.equal(self.start_curve, tensor(LEVELS))
         self.gain, self.offset = (torch.full((), x, device=device, requires_grad=True) for x in (1.0, 0.0))
@@ -44,9 +42,7 @@ class ScanLoss:
     def of_rows(self, rows: slice) -> ScanLoss:
         """The loss of some rows of the slices, with the same variables."""
         part = copy(self)
-        part.image, part.unknown, part.weight = (
-            tensor[..., rows, :] for tensor in (self.image, self.unknown, self.weight)
-        )
+        part.image, part.weight = (tensor[..., rows, :] for tensor in (self.image, self.weight))
         return part
 
     def curve(self) -> Tensor:

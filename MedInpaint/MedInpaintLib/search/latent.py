@@ -48,6 +48,7 @@ class Generated:
         tissue: float32 (n, h, w), G(z), deformed, in the model's own intensities, those of a T1-weighted scan.
         losses: float (n,), the final loss of each slice.
         curve: float32 (k,), the contrast curve, from G(z) to the scan: its values at LEVELS, the same for all slices.
+        straight: whether the curve is a line.
         iterations: number of Adam steps.
     """
 
@@ -55,13 +56,13 @@ class Generated:
     tissue: np.ndarray
     losses: np.ndarray
     curve: np.ndarray
+    straight: bool
     iterations: int
 
     def through_curve(self, tissue: np.ndarray) -> np.ndarray:
         """The contrast curve of model intensities of any shape. A straight one goes on beyond LEVELS."""
-        line = np.polynomial.Polynomial.fit(LEVELS, self.curve, 1).convert()
-        if np.allclose(line(LEVELS), self.curve, rtol=0, atol=1e-5):
-            return line(tissue)
+        if self.straight:
+            return self.curve[0] + (self.curve[-1] - self.curve[0]) / LEVELS[-1] * tissue
         return np.interp(tissue, LEVELS, self.curve)
 
 
@@ -186,11 +187,11 @@ class _Descent:
         self.height = torch.as_tensor(heights / (count - 1), dtype=torch.float32).to(self.device)
         coupling = torch.eye(len(heights)) if settings.slicewise else slice_coupling(heights)
         self.coupling = coupling.to(self.device)
-        self.u = self._start(self.scans[0]).requires_grad_()
+        self.u = self._start(self.scans[0], stacks[0].unknown).requires_grad_()
         self.deformation = Deformation(heights, hole.shape[1:], self.device)
         self.whole = _View(self.scans, network.at_height(self.height), self.deformation)
         self.near = self.whole
-        if network.pixelwise:
+        if rows != slice(None):
             self.near = self.whole.of_rows(rows, Deformation(heights, hole.shape[1:], self.device, rows))
         self.knots = torch.zeros(self.deformation.knots, device=self.device, requires_grad=True)
         variables = [(self.u, STUDY_RATE if settings.slicewise else LEARNING_RATE)]
@@ -241,6 +242,7 @@ class _Descent:
                 tissue[:, 0].cpu().numpy(),
                 losses.cpu().numpy(),
                 curve.cpu().numpy(),
+                scan.straight,
                 iterations,
             )
             return generated, components
@@ -248,10 +250,10 @@ class _Descent:
         return [result(scan) for scan in self.scans]
 
     @torch.no_grad()
-    def _start(self, scan: ScanLoss) -> Tensor:
-        """The u (n, latent) where the network starts for a scan."""
+    def _start(self, scan: ScanLoss, hidden: np.ndarray) -> Tensor:
+        """The u (n, latent) where the network starts for a scan, whose unknown pixels are given, bool (n, h, w)."""
         noise = torch.randn(len(self.height), self.network.latent, generator=self.random).to(self.device)
-        image, unknown = scan.image, scan.unknown
+        image, unknown = scan.image, torch.as_tensor(hidden[:, None], dtype=torch.float32).to(self.device)
         if not scan.straight:
             image = as_model_sees(scan.start_curve, image, self.network.brains.mean_at(self.height)) * (1 - unknown)
         z = self.coupling @ noise

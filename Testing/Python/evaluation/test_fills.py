@@ -92,7 +92,7 @@ def searched(data, tmp_path, monkeypatch):
     def predict(network, case, given, progress):
         settings.append(given)
         mean = data.training.mean(axis=0)[case.slices.heights]
-        found = Generated(mean, mean, np.zeros(len(mean)), LEVELS, 0)
+        found = Generated(mean, mean, np.zeros(len(mean)), LEVELS, True, 0)
         return Prediction(mean, None, found, case.slices, Rim(None, None, 0.0))
 
     monkeypatch.setattr(models, "predict", predict)

@@ -98,7 +98,7 @@ def test_a_generated_slice_without_error_comes_back_unchanged(square):
     part, hole, case = square
     truth = sitk.GetArrayFromImage(part.scan)
     prediction = Prediction(
-        truth, None, Generated(truth, truth, np.zeros(len(truth)), LEVELS, 0), case.slices, Rim(None, None, 0.0)
+        truth, None, Generated(truth, truth, np.zeros(len(truth)), LEVELS, True, 0), case.slices, Rim(None, None, 0.0)
     )
     for blending in ("matern", "3d", "2d", "none"):
         fill = latent_fill(lambda case, settings: prediction, Settings(blending=blending))
