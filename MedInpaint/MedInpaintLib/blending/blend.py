@@ -20,6 +20,8 @@ RIM_TRUST = 1e-9  # of a known voxel that is probably lesion
 LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 NOISE_ERROR = 0.35  # standard deviations of the noise; error of the fill's detail in a noisy scan
 MODEL_ERROR = 0.007  # of the brain's intensity; error of the fill's detail in a scan without noise
+DEEP = 0.5, 2.5  # mm from the border: where the mean with a Poisson blending begins, and where it is complete
+FLUID, FLUID_KEPT = 0.4, (0.25, 1.0)  # model intensity below which G(z) shows fluid; kept shares at 0 and from there on
 DETAIL_REACH = 4.0  # mm; the detail is measured in a Gaussian window of this standard deviation
 
 
@@ -61,7 +63,10 @@ def blend_into_scan(
         filled = blend_matern(case, source, trust, noise.white_level)
         filled = limit_range(case, tissue.scan_like, filled)
         if not tight:
-            filled = shrink_detail(case, filled, noise.level)
+            smooth = harmonic_fill(case.values, case.hole, spacing_zyx(case.scan))
+            filled = shrink_detail(case, filled, smooth, noise.level)
+            if not case.alignment.contrast.straight:
+                filled = average_curved(case, filled, smooth, tissue)
     else:
         filled = blend_poisson(case, source, settings.blending)
     if settings.noise:
@@ -108,7 +113,7 @@ def limit_range(case: Case, generated: np.ndarray, filled: np.ndarray) -> np.nda
     return np.clip(filled, low, high)
 
 
-def shrink_detail(case: Case, filled: np.ndarray, noise: float) -> np.ndarray:
+def shrink_detail(case: Case, filled: np.ndarray, smooth: np.ndarray, noise: float) -> np.ndarray:
     """The new values (n,), closer to the smoothest continuation where they differ from it by little.
 
     In plain tissue, such detail comes from the noise beside the hole and from the model's errors. This is the Wiener
@@ -117,20 +122,39 @@ def shrink_detail(case: Case, filled: np.ndarray, noise: float) -> np.ndarray:
 
     Args:
         filled: (n,), the hole's values in the order of `case.values[case.hole]`.
+        smooth: (n,), the harmonic fill.
         noise: standard deviation of the scan's noise.
     """
-    spacing = spacing_zyx(case.scan)
-    smooth = harmonic_fill(case.values, case.hole, spacing)
     detail = np.zeros(case.hole.shape)
     detail[case.hole] = filled - smooth
     power, share = (
-        ndimage.gaussian_filter(field, DETAIL_REACH / spacing)[case.hole]
+        ndimage.gaussian_filter(field, DETAIL_REACH / spacing_zyx(case.scan))[case.hole]
         for field in (detail**2, case.hole.astype(float))
     )
     power /= np.maximum(share, np.finfo(float).tiny)
     error = (NOISE_ERROR * noise) ** 2 + (MODEL_ERROR * case.slices.scale) ** 2
     kept = np.clip(1 - error / np.maximum(power, np.finfo(float).tiny), 0, 1)
     return smooth + kept * (filled - smooth)
+
+
+def average_curved(case: Case, filled: np.ndarray, smooth: np.ndarray, tissue: Tissue) -> np.ndarray:
+    """The new values (n,) of a scan whose contrast is a curve: nearer to fills that follow the scan more.
+
+    G(z) is less sure there. Deep in the hole the fill is the mean with a Poisson blending of G(z), whose correction
+    reaches farther than that of Matérn blending. Narrow fluid is hard to place, and in T2 it is very bright: where G(z)
+    shows fluid, the fill is nearer to the harmonic one.
+
+    Args:
+        filled: (n,), the hole's values in the order of `case.values[case.hole]`.
+        smooth: (n,), the harmonic fill.
+        tissue: G(z).
+    """
+    depth = ndimage.distance_transform_edt(case.hole, sampling=spacing_zyx(case.scan))[case.hole]
+    begin, whole = DEEP
+    share = 0.5 * np.clip((depth - begin) / (whole - begin), 0, 1)
+    mean = (1 - share) * filled + share * blend_poisson(case, tissue.scan_like, "3d")
+    kept = np.interp(tissue.model_like[case.hole], (0, FLUID), FLUID_KEPT)
+    return smooth + kept * (mean - smooth)
 
 
 def blend_poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:

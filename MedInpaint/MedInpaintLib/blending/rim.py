@@ -23,6 +23,10 @@ from .noise import white_matter
 NEAR, FAR = 1.01, (2.6, 5.0)  # mm from the mask: the two zones that are compared
 LEAST_DEFICIT = 0.012  # model intensity: exact masks stay below 0.005, expert masks are above 0.02
 LEAST_BRIGHT = 0.07  # the same where lesions are bright: exact masks stay below 0.045, expert masks are above 0.09
+CERTAIN = 2.5  # standard errors that a deficit must exceed
+# The second voxel beside the mask is whole lesion if the rim reaches it, so a wide rim has a larger deficit than the
+# partial volume of a narrow one. A small deficit that reaches far is an error of the model.
+WIDE, WIDE_BRIGHT = 0.04, 0.12  # model intensity: least deficit of a rim of two voxels
 ENOUGH = 40  # voxels in each zone; with fewer nothing is decided
 INDEPENDENT = 8  # neighbouring voxels count as one sample for the standard error
 REACH = 2.1  # mm; voxels this close to a tight mask may be lesion
@@ -79,10 +83,11 @@ def find_rim(case: Case, tissue: Tissue) -> Rim:
         return Rim(None, None, 0.0)
     difference = float(np.median(beside) - np.median(beyond))
     error = float(np.hypot(_median_error(beside), _median_error(beyond)))
-    if difference < max(LEAST_BRIGHT if tissue.bright else LEAST_DEFICIT, 2 * error):
-        return Rim(difference, error, 0.0)
+    least, least_wide = (LEAST_BRIGHT, WIDE_BRIGHT) if tissue.bright else (LEAST_DEFICIT, WIDE)
     second = zone(step, 2 * step)
     wide = len(second) >= ENOUGH and np.median(second) - np.median(beyond) > difference / 2
+    if difference < max(least_wide if wide else least, CERTAIN * error):
+        return Rim(difference, error, 0.0)
     return Rim(difference, error, round((2 if wide else 1) * step, 1))
 
 

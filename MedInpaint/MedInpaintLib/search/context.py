@@ -5,6 +5,7 @@ Source: Yeh et al., "Semantic Image Inpainting with Deep Generative Models", CVP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -57,10 +58,25 @@ class ScanLoss:
         """The contrast curve of the model's tissue, of any shape."""
         return (along_line if self.straight else through_curve)(self.curve(), tissue)
 
+    @torch.no_grad()
+    def distance(self, tissue: Tensor) -> float:
+        """The weighted mean distance of the scan from the model's tissue (n, 1, h, w), where the search starts."""
+        return float(self(tissue, slice(None)).sum() / self.weight.sum().clamp(min=1e-9))
+
     def __call__(self, tissue: Tensor, indices: slice) -> Tensor:
         """The loss (m,) of slices with these indices, for the model's tissue (m, 1, h, w)."""
         slices = self.through_curve(tissue)
         return (self.weight[indices] * (slices - self.image[indices]).abs()).flatten(1).sum(1)
+
+
+def balance(scans: Sequence[ScanLoss], mean: Tensor) -> None:
+    """Give several scans of one head equal parts in the loss; the first one keeps its weights.
+
+    Each counts in units of its own distance from the mean brain (n, 1, h, w). Else a noisy scan, or a T2 with its
+    bright fluid, would count more than the clear one.
+    """
+    for scan in scans[1:]:
+        scan.weight *= scans[0].distance(mean) / max(scan.distance(mean), 1e-9)
 
 
 def context_weights(

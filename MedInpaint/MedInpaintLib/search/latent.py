@@ -18,7 +18,7 @@ from ..settings import Settings
 from ..space.intensities import LEVELS
 from ..space.slices import Slices
 from .adam import Adam
-from .context import ScanLoss, context_weights
+from .context import ScanLoss, balance, context_weights
 from .curve import as_model_sees, slope
 from .deformation import Deformation, roughness
 
@@ -114,8 +114,8 @@ def search_together(
 ) -> list[tuple[Generated, Components]]:
     """As `search`, for several scans of one anatomy: one latent of each slice and one deformation, a curve for each.
 
-    The loss is the sum of the scans' context losses and of one prior. A pixel that one scan knows in the hole of
-    another one counts like the pixels beside the hole.
+    The loss is the sum of the scans' context losses, in equal parts, and of one prior. A pixel that one scan knows in
+    the hole of another one counts like the pixels beside the hole.
 
     Args:
         stacks: the slices of each scan, all at the same heights. The search starts from the first.
@@ -185,6 +185,8 @@ class _Descent:
             curve = LEVELS if settings.slicewise else slices.curve
             self.scans.append(ScanLoss(slices, weights, curve, self.device))
         self.height = torch.as_tensor(heights / (count - 1), dtype=torch.float32).to(self.device)
+        if len(self.scans) > 1:
+            balance(self.scans, network.brains.mean_at(self.height))
         coupling = torch.eye(len(heights)) if settings.slicewise else slice_coupling(heights)
         self.coupling = coupling.to(self.device)
         self.u = self._start(self.scans[0], stacks[0].unknown).requires_grad_()

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from MedInpaintLib.blending.blend import (
     MODEL_ERROR,
+    average_curved,
     blend_into_scan,
     blend_matern,
     blend_poisson,
@@ -97,11 +98,39 @@ def test_detail_below_the_error_goes_and_structure_stays():
     smooth = harmonic_fill(case.values, case.hole, case.scan.GetSpacing()[::-1])
     faint = smooth + np.random.default_rng(0).normal(0, 2, smooth.shape)
     strong = smooth + np.where(np.arange(len(smooth)) % 2, 100.0, -100.0)
-    np.testing.assert_allclose(shrink_detail(case, faint, noise=20.0), smooth)
-    np.testing.assert_allclose(shrink_detail(case, strong, noise=20.0), strong, atol=3)
+    np.testing.assert_allclose(shrink_detail(case, faint, smooth, noise=20.0), smooth)
+    np.testing.assert_allclose(shrink_detail(case, strong, smooth, noise=20.0), strong, atol=3)
     fainter = smooth + (faint - smooth) * MODEL_ERROR * case.slices.scale / 10
-    np.testing.assert_allclose(shrink_detail(case, fainter, noise=0.0), smooth)
-    np.testing.assert_allclose(shrink_detail(case, strong, noise=0.0), strong, atol=3)
+    np.testing.assert_allclose(shrink_detail(case, fainter, smooth, noise=0.0), smooth)
+    np.testing.assert_allclose(shrink_detail(case, strong, smooth, noise=0.0), strong, atol=3)
+
+
+@pytest.mark.parametrize(("model", "kept"), [(0.0, 0.25), (0.2, 0.625), (0.4, 1.0), (0.8, 1.0)])
+def test_a_curved_contrast_is_averaged_deep_in_the_hole_and_follows_the_scan_in_fluid(model, kept):
+    case = synthetic_case(extracted=True)
+    flat, smooth = np.full(case.values.shape, 500.0), np.full(np.count_nonzero(case.hole), 500.0)
+    case.values[:] = 500  # so a Poisson blending of flat tissue is 500, too
+    tissue = Tissue(flat, np.full(flat.shape, model), flat > 0)
+    found = average_curved(case, smooth + 100, smooth, tissue)
+    depth = ndimage.distance_transform_edt(case.hole, sampling=case.scan.GetSpacing()[::-1])[case.hole]
+    for at, share in ((0.9, 0.1), (2.5, 0.5)):  # 0.9 mm is a fifth of the way to the half
+        there = np.isclose(depth, at) if at < 2.5 else depth >= at
+        assert there.any()
+        np.testing.assert_allclose(found[there], 500 + kept * 100 * (1 - share), atol=1e-3)
+
+
+@pytest.mark.parametrize(("straight", "tight", "used"), [(True, False, 0), (False, False, 1), (False, True, 0)])
+def test_only_curved_contrasts_with_an_exact_mask_are_averaged(straight, tight, used, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "MedInpaintLib.blending.blend.average_curved", lambda case, filled, *others: calls.append(filled) or filled
+    )
+    case = lesioned_case(700, 800)
+    contrast = dataclasses.replace(case.alignment.contrast, straight=straight)
+    case = dataclasses.replace(case, alignment=dataclasses.replace(case.alignment, contrast=contrast))
+    generated, everywhere = np.full(case.values.shape, 800.0), np.ones(case.values.shape, bool)
+    blend_into_scan(case, generated, Tissue(generated, generated / 1000, everywhere), SETTINGS, tight)
+    assert len(calls) == used
 
 
 def test_the_matern_fill_does_not_use_the_source_where_it_is_not_defined():

@@ -60,6 +60,15 @@ def test_a_dark_rim_is_found_with_its_width(width):
     assert rim.width == width
 
 
+def test_a_small_deficit_that_reaches_far_is_an_error_of_the_model():
+    assert find_rim(case_of(scan(rim=0.03, width=1)), Tissue(GENERATED, TISSUE, EVERYWHERE)).width == 1
+    far = find_rim(case_of(scan(rim=0.03, width=2)), Tissue(GENERATED, TISSUE, EVERYWHERE))
+    assert far.deficit == pytest.approx(0.03, abs=0.01)
+    assert not far.tight
+    bright = case_of(scan(rim=-0.1, width=2))
+    assert not find_rim(bright, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True)).tight
+
+
 def test_a_bright_rim_is_no_dark_one():
     assert not find_rim(case_of(scan(rim=-0.05, width=1)), Tissue(GENERATED, TISSUE, EVERYWHERE)).tight
 

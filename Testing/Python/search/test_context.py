@@ -1,8 +1,11 @@
-"""The context weights against closed forms and a count by hand."""
+"""The context weights against closed forms and a count by hand, and the balance of several scans."""
 
 import numpy as np
 import pytest
-from MedInpaintLib.search.context import context_weights
+import torch
+from MedInpaintLib.search.context import ScanLoss, balance, context_weights
+from MedInpaintLib.space.intensities import LEVELS
+from MedInpaintLib.space.slices import Slices
 
 
 def counted(hole, known, window, floor):
@@ -80,3 +83,30 @@ def test_without_weighting_every_known_pixel_counts_one():
     weights = of_stack(hole, known, weighting=False)
     assert weights.dtype == np.float32
     np.testing.assert_array_equal(weights, known)
+
+
+def scan_of(image):
+    """The loss of a T1-weighted scan with these slices (n, h, w) and a hole of one pixel."""
+    hole = np.zeros(image.shape, bool)
+    hole[0, 3, 4] = True
+    slices = Slices(image.astype(np.float32), hole, hole, ~hole, np.arange(len(image)), 1.0)
+    return ScanLoss(slices, of_stack(hole, ~hole), LEVELS, torch.device("cpu"))
+
+
+def test_scans_count_in_units_of_their_distance_from_the_mean_brain():
+    random = np.random.default_rng(0)
+    mean = random.uniform(0.2, 0.8, (2, 9, 9))
+    near, far = mean + 0.05, mean + random.choice([-0.2, 0.2], mean.shape)
+    scans = [scan_of(near), scan_of(far)]
+    before = [scan.weight.clone() for scan in scans]
+    balance(scans, torch.tensor(mean, dtype=torch.float32)[:, None])
+    torch.testing.assert_close(scans[0].weight, before[0])
+    torch.testing.assert_close(scans[1].weight, before[1] / 4)
+
+
+def test_a_scan_that_knows_nothing_does_not_disturb_the_others():
+    mean = torch.full((1, 1, 9, 9), 0.5)
+    scans = [scan_of(np.full((1, 9, 9), 0.6)), scan_of(np.full((1, 9, 9), 0.7))]
+    scans[1].weight.zero_()
+    balance(scans, mean)
+    assert all(scan.weight.isfinite().all() for scan in scans)
