@@ -101,32 +101,43 @@ def align_like(
     return _assess(scan, values, hole, template, transform, extracted, shrunk)
 
 
+def shrink_brain(
+    scan: sitk.Image, values: np.ndarray, hole: np.ndarray, brain: np.ndarray
+) -> tuple[sitk.Image, np.ndarray]:
+    """The first scan for `find_motion`: at the working spacing, and its known brain there, bool (z, y, x).
+
+    Args:
+        scan: gives the geometry.
+        values: float32 (z, y, x), its voxels.
+        hole, brain: bool (z, y, x).
+    """
+    fixed, _ = shrink_scan(scan, values, hole)
+    return fixed, resample_mask(like(scan, (brain & ~hole).astype(np.uint8)), fixed, sitk.Transform())
+
+
 def find_motion(
     first: sitk.Image,
+    shrunk: tuple[sitk.Image, np.ndarray],
+    scan: sitk.Image,
     values: np.ndarray,
     hole: np.ndarray,
-    brain: np.ndarray,
-    scan: sitk.Image,
-    scan_values: np.ndarray,
-    scan_hole: np.ndarray,
 ) -> tuple[sitk.Euler3DTransform, float]:
     """The rigid transform from a point of the first scan to that of a further scan of the same head (mm, LPS).
 
     Args:
         first: gives the geometry of the first scan.
+        shrunk: the first scan from `shrink_brain`.
+        scan: gives the geometry of the further scan.
         values: float32 (z, y, x), its voxels.
-        hole, brain: bool (z, y, x).
-        scan, scan_values: the same for the further scan.
-        scan_hole: bool (z, y, x), voxels of the further scan that say nothing.
+        hole: bool (z, y, x), its voxels that say nothing.
 
     Returns the transform and by how far it moves the brain, mm, on average. Motion below 0.5 mm, or 1 mm
     for scans on one grid, is taken to be none.
 
     Raises InputError if the scans cannot show the same head.
     """
-    fixed, _ = shrink_scan(first, values, hole)
-    moving, known = shrink_scan(scan, scan_values, scan_hole)
-    inside = resample_mask(like(first, (brain & ~hole).astype(np.uint8)), fixed, sitk.Transform())
+    fixed, inside = shrunk
+    moving, known = shrink_scan(scan, values, hole)
     problem = (
         "The scan cannot be registered to the first one: check that both are brain MRI of the same head, and that it "
         "shows the place of the lesion."

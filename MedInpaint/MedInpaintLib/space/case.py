@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..volumes.image import check_scan, move, scan_values, spacing_zyx
 from ..volumes.mask import enlarge, hole_on_grid, next_voxels
-from .alignment import Alignment, align, align_like, find_motion
+from .alignment import Alignment, align, align_like, find_motion, shrink_brain
 from .intensities import intensity_floor
 from .slices import Slices, cut_slices
 from .template import Template
@@ -116,10 +116,13 @@ def prepare_cases(
 
         try:
             if n == 0:
-                cases.append(prepare_case(image, first_mask, template, label, grow, part, align))
-            else:
-                part(0.0, "registering the scan to the first one")
-                cases.append(_further_case(cases[0], first_mask, image, mask, label, grow, part))
+                first = prepare_case(image, first_mask, template, label, grow, part, align)
+                cases.append(first)
+                continue
+            part(0.0, "registering the scan to the first one")
+            if n == 1:
+                shrunk = shrink_brain(first.scan, first.values, first.hole, first.alignment.brain)
+            cases.append(_further_case(first, shrunk, first_mask, image, mask, label, grow, part))
         except InputError as error:
             if count == 1:
                 raise
@@ -139,6 +142,7 @@ def cut_together(cases: Sequence[Case], widths: Sequence[float]) -> list[Case]:
 
 def _further_case(
     first: Case,
+    shrunk: tuple[sitk.Image, np.ndarray],
     first_mask: sitk.Image,
     image: sitk.Image,
     mask: sitk.Image | None,
@@ -151,8 +155,7 @@ def _further_case(
         own = ~np.isfinite(sitk.GetArrayFromImage(image).astype(np.float32))
     else:
         own = hole_on_grid(mask, image, label)
-    there = first.scan, first.values, first.hole, first.alignment.brain
-    motion, moved = find_motion(*there, image, scan_values(image, own), own)
+    motion, moved = find_motion(first.scan, shrunk, image, scan_values(image, own), own)
     if mask is None:
         mask = move(first_mask, motion)
     alike = partial(align_like, first.alignment, motion)

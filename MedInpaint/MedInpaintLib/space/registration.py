@@ -73,8 +73,8 @@ def register_rigidly(
     poses = [sitk.Euler3DTransform(centre)]
     poses += [sitk.Euler3DTransform(centre, np.deg2rad(pitch), 0, 0, shift.tolist()) for pitch in (-20, -10, 0, 10, 20)]
     method = _method(mask, known)
-    method.SetShrinkFactorsPerLevel([2, 1, 1])
-    method.SetSmoothingSigmasPerLevel([2.0, 1.0, 0.0])
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([2.0, 0.0])
     pose = min(poses, key=_disagreement(fixed, region, moving, known))
     method.SetInitialTransform(pose, inPlace=True)
     method.Execute(fixed, moving)
