@@ -20,8 +20,7 @@ RIM_TRUST = 1e-9  # of a known voxel that is probably lesion
 LOCAL = 5.0  # mm; the range of the tissue this close limits the fill
 NOISE_ERROR = 0.35  # standard deviations of the noise; error of the fill's detail in a noisy scan
 MODEL_ERROR = 0.007  # of the brain's intensity; error of the fill's detail in a scan without noise
-DEEP = 0.5, 2.5  # mm from the border: where the mean with a Poisson blending begins, and where it is complete
-FLUID, FLUID_KEPT = 0.4, (0.25, 1.0)  # model intensity below which G(z) shows fluid; kept shares at 0 and from there on
+FLUID = 0.2  # model intensity; a generated voxel below it shows fluid
 DETAIL_REACH = 4.0  # mm; the detail is measured in a Gaussian window of this standard deviation
 
 
@@ -66,7 +65,7 @@ def blend_into_scan(
             smooth = harmonic_fill(case.values, case.hole, spacing_zyx(case.scan))
             filled = shrink_detail(case, filled, smooth, noise.level)
             if not case.alignment.contrast.straight:
-                filled = average_curved(case, filled, smooth, tissue)
+                filled = shrink_fluid(case, filled, smooth, tissue)
     else:
         filled = blend_poisson(case, source, settings.blending)
     if settings.noise:
@@ -137,24 +136,18 @@ def shrink_detail(case: Case, filled: np.ndarray, smooth: np.ndarray, noise: flo
     return smooth + kept * (filled - smooth)
 
 
-def average_curved(case: Case, filled: np.ndarray, smooth: np.ndarray, tissue: Tissue) -> np.ndarray:
-    """The new values (n,) of a scan whose contrast is a curve: nearer to fills that follow the scan more.
+def shrink_fluid(case: Case, filled: np.ndarray, smooth: np.ndarray, tissue: Tissue) -> np.ndarray:
+    """The new values (n,), closer to the harmonic fill where G(z) shows fluid or nothing.
 
-    G(z) is less sure there. Deep in the hole the fill is the mean with a Poisson blending of G(z), whose correction
-    reaches farther than that of Matérn blending. Narrow fluid is hard to place, and in T2 it is very bright: where G(z)
-    shows fluid, the fill is nearer to the harmonic one.
+    Narrow fluid is hard to place. In contrasts that need a curve, such as T2, what shows it wrongly costs more.
 
     Args:
         filled: (n,), the hole's values in the order of `case.values[case.hole]`.
         smooth: (n,), the harmonic fill.
         tissue: G(z).
     """
-    depth = ndimage.distance_transform_edt(case.hole, sampling=spacing_zyx(case.scan))[case.hole]
-    begin, whole = DEEP
-    share = 0.5 * np.clip((depth - begin) / (whole - begin), 0, 1)
-    mean = (1 - share) * filled + share * blend_poisson(case, tissue.scan_like, "3d")
-    kept = np.interp(tissue.model_like[case.hole], (0, FLUID), FLUID_KEPT)
-    return smooth + kept * (mean - smooth)
+    kept = np.clip(tissue.model_like[case.hole] / FLUID, 0, 1)
+    return smooth + kept * (filled - smooth)
 
 
 def blend_poisson(case: Case, source: np.ndarray, blending: str) -> np.ndarray:

@@ -7,12 +7,12 @@ import pytest
 import SimpleITK as sitk
 from MedInpaintLib.blending.blend import (
     MODEL_ERROR,
-    average_curved,
     blend_into_scan,
     blend_matern,
     blend_poisson,
     limit_range,
     shrink_detail,
+    shrink_fluid,
 )
 from MedInpaintLib.blending.matern import matern_blend
 from MedInpaintLib.blending.poisson import harmonic_fill, poisson_blend
@@ -105,25 +105,19 @@ def test_detail_below_the_error_goes_and_structure_stays():
     np.testing.assert_allclose(shrink_detail(case, strong, smooth, noise=0.0), strong, atol=3)
 
 
-@pytest.mark.parametrize(("model", "kept"), [(0.0, 0.25), (0.2, 0.625), (0.4, 1.0), (0.8, 1.0)])
-def test_a_curved_contrast_is_averaged_deep_in_the_hole_and_follows_the_scan_in_fluid(model, kept):
+@pytest.mark.parametrize(("model", "kept"), [(-0.1, 0.0), (0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.8, 1.0)])
+def test_where_g_of_z_shows_fluid_the_fill_is_the_harmonic_one(model, kept):
     case = synthetic_case(extracted=True)
-    flat, smooth = np.full(case.values.shape, 500.0), np.full(np.count_nonzero(case.hole), 500.0)
-    case.values[:] = 500  # so a Poisson blending of flat tissue is 500, too
-    tissue = Tissue(flat, np.full(flat.shape, model), flat > 0)
-    found = average_curved(case, smooth + 100, smooth, tissue)
-    depth = ndimage.distance_transform_edt(case.hole, sampling=case.scan.GetSpacing()[::-1])[case.hole]
-    for at, share in ((0.9, 0.1), (2.5, 0.5)):  # 0.9 mm is a fifth of the way to the half
-        there = np.isclose(depth, at) if at < 2.5 else depth >= at
-        assert there.any()
-        np.testing.assert_allclose(found[there], 500 + kept * 100 * (1 - share), atol=1e-3)
+    smooth = np.full(np.count_nonzero(case.hole), 500.0)
+    tissue = Tissue(case.values, np.full(case.hole.shape, model), case.hole)
+    np.testing.assert_allclose(shrink_fluid(case, smooth + 100, smooth, tissue), 500 + 100 * kept)
 
 
 @pytest.mark.parametrize(("straight", "tight", "used"), [(True, False, 0), (False, False, 1), (False, True, 0)])
-def test_only_curved_contrasts_with_an_exact_mask_are_averaged(straight, tight, used, monkeypatch):
+def test_fluid_counts_less_only_in_curved_contrasts_with_an_exact_mask(straight, tight, used, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "MedInpaintLib.blending.blend.average_curved", lambda case, filled, *others: calls.append(filled) or filled
+        "MedInpaintLib.blending.blend.shrink_fluid", lambda case, filled, *others: calls.append(filled) or filled
     )
     case = lesioned_case(700, 800)
     contrast = dataclasses.replace(case.alignment.contrast, straight=straight)
