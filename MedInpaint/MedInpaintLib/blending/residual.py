@@ -70,11 +70,11 @@ def krige_residual(
         deviation: the posterior standard deviation in the hole, and 0 elsewhere.
     """
     distance = ndimage.distance_transform_edt(~slices.hole)
-    ring = slices.context & (distance <= RING)
     fill = slices.unknown & (distance <= MARGIN)
     if noise is None:
         return generated, np.sqrt(_prior(components, fill, np.zeros_like(fill))[0])
 
+    ring = slices.context & (distance <= RING)
     mean = generated.copy()
     residual = slices.image - generated
     # Only these unknown pixels get a posterior; the prior holds for those far from every known pixel.

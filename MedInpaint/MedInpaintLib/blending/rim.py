@@ -21,8 +21,8 @@ from ..volumes.mask import bounding_box, next_voxels, ring
 from .noise import white_matter
 
 NEAR, FAR = 1.01, (2.6, 5.0)  # mm from the mask: the two zones that are compared
-LEAST_DEFICIT = 0.012  # model intensity: exact masks stay below 0.005, expert masks are above 0.02
-LEAST_BRIGHT = 0.07  # the same where lesions are bright: exact masks stay below 0.045, expert masks are above 0.09
+LEAST_DEFICIT = 0.012  # model intensity; expert masks are above 0.015, most exact masks below 0.005
+LEAST_BRIGHT = 0.07  # the same where lesions are bright; expert masks are above 0.09, most exact masks below 0.045
 CERTAIN = 2.5  # standard errors that a deficit must exceed
 # The second voxel beside the mask is whole lesion if the rim reaches it, so a wide rim has a larger deficit than the
 # partial volume of a narrow one. A small deficit that reaches far is an error of the model.

@@ -75,8 +75,10 @@ def balance(scans: Sequence[ScanLoss], mean: Tensor) -> None:
     Each counts in units of its own distance from the mean brain (n, 1, h, w). Else a noisy scan, or a T2 with its
     bright fluid, would count more than the clear one.
     """
-    for scan in scans[1:]:
-        scan.weight *= scans[0].distance(mean) / max(scan.distance(mean), 1e-9)
+    first, *others = scans
+    unit = first.distance(mean)
+    for scan in others:
+        scan.weight *= unit / max(scan.distance(mean), 1e-9)
 
 
 def context_weights(
