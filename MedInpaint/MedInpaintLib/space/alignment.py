@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..volumes.image import like, physical_points, same_grid
+from ..volumes.mask import bounding_box
 from .intensities import SLOPED, Contrast, measure_contrast
-from .registration import WORKING_SPACING, bright_end, register, register_rigidly, shrink_scan, shrink_to_spacing
+from .registration import WORKING_SPACING, Shrunk, register, register_rigidly, shrink_scan, shrink_to_spacing
 from .resampling import resample_mask, to_matrix, to_transform
 from .template import Template
 
@@ -73,18 +74,18 @@ def align(scan: sitk.Image, values: np.ndarray, hole: np.ndarray, template: Temp
 
     Source: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003.
     """
-    moving, known = shrink_scan(scan, values, hole)
+    shrunk = shrink_scan(scan, values, hole)
     extracted = is_brain_extracted(values, hole)
     try:
-        transform = register(template, moving, known, extracted)
-        if extracted and not _empty_around_brain(moving, template, transform):
+        transform = register(template, shrunk, extracted)
+        if extracted and not _empty_around_brain(shrunk, template, transform):
             extracted = False  # a cropped head on a background of zeros looked like a brain
-            transform = register(template, moving, known, extracted)
+            transform = register(template, shrunk, extracted)
     except RuntimeError as error:  # ITK found nothing to compare
         raise InputError(
             "The scan cannot be aligned with the model: check that it shows a brain and the mask marks only the lesion."
         ) from error
-    return _assess(scan, values, hole, template, transform, extracted, (moving, known))
+    return _assess(scan, values, hole, template, transform, extracted, shrunk)
 
 
 def align_like(
@@ -97,7 +98,7 @@ def align_like(
     transform = to_transform(to_matrix(motion) @ to_matrix(first.transform))
     extracted = is_brain_extracted(values, hole)
     shrunk = shrink_scan(scan, values, hole)
-    extracted = extracted and _empty_around_brain(shrunk[0], template, transform)
+    extracted = extracted and _empty_around_brain(shrunk, template, transform)
     return _assess(scan, values, hole, template, transform, extracted, shrunk)
 
 
@@ -111,7 +112,7 @@ def shrink_brain(
         values: float32 (z, y, x), its voxels.
         hole, brain: bool (z, y, x).
     """
-    fixed, _ = shrink_scan(scan, values, hole)
+    fixed = shrink_scan(scan, values, hole).image
     return fixed, resample_mask(like(scan, (brain & ~hole).astype(np.uint8)), fixed, sitk.Transform())
 
 
@@ -137,19 +138,20 @@ def find_motion(
     Raises InputError if the scans cannot show the same head.
     """
     fixed, inside = shrunk
-    moving, known = shrink_scan(scan, values, hole)
+    other = shrink_scan(scan, values, hole)
     problem = (
         "The scan cannot be registered to the first one: check that both are brain MRI of the same head, and that it "
         "shows the place of the lesion."
     )
     try:
-        motion = register_rigidly(fixed, inside, moving, known)
+        motion = register_rigidly(fixed, inside, other)
     except RuntimeError as error:  # ITK found nothing to compare
         raise InputError(problem) from error
-    content = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, motion, sitk.sitkLinear, 0.0))
-    there = inside & (sitk.GetArrayFromImage(sitk.Resample(known, fixed, motion, sitk.sitkNearestNeighbor, 0)) > 0)
-    one, other = sitk.GetArrayFromImage(fixed)[there], content[there]
-    if len(one) < ENOUGH or measure_contrast(one, other, np.ones(len(one))).explained < SAME_HEAD**2:
+    content = sitk.GetArrayFromImage(sitk.Resample(other.image, fixed, motion, sitk.sitkLinear, 0.0))
+    known = sitk.Resample(other.known, fixed, motion, sitk.sitkNearestNeighbor, 0)
+    there = inside & (sitk.GetArrayFromImage(known) > 0)
+    one, two = sitk.GetArrayFromImage(fixed)[there], content[there]
+    if len(one) < ENOUGH or measure_contrast(one, two, np.ones(len(one))).explained < SAME_HEAD**2:
         raise InputError(problem)
     points = physical_points(fixed, inside)
     matrix = to_matrix(motion)
@@ -165,18 +167,16 @@ def _assess(
     template: Template,
     transform: sitk.AffineTransform,
     extracted: bool,
-    shrunk: tuple[sitk.Image, sitk.Image],
+    shrunk: Shrunk,
 ) -> Alignment:
     """The alignment with this transform. Raises InputError if the scan is no brain MRI."""
-    moving, known = shrunk
-    quality, contrast = _compare(moving, known, template, transform, extracted)
+    quality, contrast = _compare(shrunk, template, transform, extracted)
     if contrast.explained < NO_BRAIN**2:
         raise InputError(
             "The scan does not look like a brain MRI: its intensities have nothing in common with a brain's. Check "
             "that it is not a CT or a phantom, and that the mask marks only the lesion."
         )
-    # The shrunk scan has 1 where the scan has this intensity.
-    contrast = replace(contrast, values=contrast.values * bright_end(values, hole))
+    contrast = replace(contrast, values=contrast.values * shrunk.bright)
     brain = brain_mask(scan, values, hole, template, transform, extracted)
     return Alignment(transform, brain, quality, extracted, contrast)
 
@@ -198,11 +198,16 @@ def brain_mask(
 
 def fill_cavities(mask: np.ndarray) -> np.ndarray:
     """A mask (z, y, x) and what it encloses: scipy's binary_fill_holes, in a third of the time."""
-    labels, count = ndimage.label(~mask)
+    if not mask.any():
+        return mask
+    box = bounding_box(mask, 0)
+    labels, count = ndimage.label(~mask[box])
     faces = [np.take(labels, side, axis).ravel() for axis in range(3) for side in (0, -1)]
     inside = np.ones(count + 1, bool)  # label 0 is the mask itself
     inside[np.setdiff1d(np.concatenate(faces), 0)] = False
-    return inside[labels]
+    filled = mask.copy()
+    filled[box] = inside[labels]
+    return filled
 
 
 def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:
@@ -212,11 +217,9 @@ def is_brain_extracted(values: np.ndarray, hole: np.ndarray) -> bool:
     return bool(empty.mean() > 0.3 and faces.mean() > 0.7)
 
 
-def _compare(
-    moving: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform, extracted: bool
-) -> tuple[float, Contrast]:
+def _compare(shrunk: Shrunk, template: Template, transform: sitk.Transform, extracted: bool) -> tuple[float, Contrast]:
     """The quality of an alignment, and the contrast of the scan in units of its bright end."""
-    average, scan, inside, brain = _on_template(moving, known, template, transform)
+    average, scan, inside, brain = _on_template(shrunk.image, shrunk.known, template, transform)
     chosen = (brain > 0) & (inside > 0)
     if chosen.sum() < ENOUGH or scan[chosen].std() == 0:
         return 0.0, Contrast()
@@ -233,21 +236,21 @@ def _compare(
     return pearson if contrast.straight else contrast.explained**0.5, contrast
 
 
-def _empty_around_brain(moving: sitk.Image, template: Template, transform: sitk.Transform) -> bool:
+def _empty_around_brain(shrunk: Shrunk, template: Template, transform: sitk.Transform) -> bool:
     """Whether less than a quarter of the shell from 9 to 18 mm outside the brain has signal."""
-    everywhere = sitk.Cast(moving * 0 + 1, sitk.sitkUInt8)
-    _, scan, inside, brain = _on_template(moving, everywhere, template, transform)
+    everywhere = sitk.Cast(shrunk.image * 0 + 1, sitk.sitkUInt8)
+    _, scan, inside, brain = _on_template(shrunk.image, everywhere, template, transform)
     distance = ndimage.distance_transform_edt(brain == 0, sampling=WORKING_SPACING)
     shell = (distance > 9) & (distance < 18) & (inside > 0)
     return not shell.any() or float((scan[shell] > 0.05).mean()) < 0.25
 
 
 def _on_template(
-    moving: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform
+    scan: sitk.Image, known: sitk.Image, template: Template, transform: sitk.Transform
 ) -> list[np.ndarray]:
     """Template, scan, known voxels and brain, all (z, h, w) on the template's grid at 3 mm."""
     average = shrink_to_spacing(template.image, WORKING_SPACING)
-    scan = sitk.Resample(moving, average, transform, sitk.sitkLinear, 0.0)
+    moved = sitk.Resample(scan, average, transform, sitk.sitkLinear, 0.0)
     inside = sitk.Resample(known, average, transform, sitk.sitkNearestNeighbor, 0)
     brain = sitk.Resample(template.brain, average, sitk.Transform(), sitk.sitkNearestNeighbor)
-    return [sitk.GetArrayFromImage(image) for image in (average, scan, inside, brain)]
+    return [sitk.GetArrayFromImage(image) for image in (average, moved, inside, brain)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar
 
@@ -17,15 +18,30 @@ from .template import Template
 
 WORKING_SPACING = 3.0  # mm; both images are shrunk to about this before registration
 STARTS = 3  # the best starting poses, which are optimised
+FEW, MANY = 0.25, 0.5  # share of the voxels that the metric samples, for a rigid and an affine transform
 Pose = TypeVar("Pose", bound=sitk.Transform)
 
 
-def register(template: Template, moving: sitk.Image, known: sitk.Image, extracted: bool) -> sitk.AffineTransform:
+@dataclass(frozen=True)
+class Shrunk:
+    """A scan at about the working spacing.
+
+    Attributes:
+        image: the scan, intensities 0 to 1.
+        known: its known voxels, uint8.
+        bright: the scan's intensity that became 1, the 99.5th percentile of the tissue.
+    """
+
+    image: sitk.Image
+    known: sitk.Image
+    bright: float
+
+
+def register(template: Template, scan: Shrunk, extracted: bool) -> sitk.AffineTransform:
     """The affine transform from the template to a scan.
 
-    The search starts from the best of several poses, so that tilted and cropped heads are found, too. `moving` and
-    `known` come from `shrink_scan`; `extracted` is true for a brain without the rest of the head. Raises ITK's
-    RuntimeError if there is too little to compare.
+    The search starts from the best of several poses, so that tilted and cropped heads are found, too. `extracted` is
+    true for a brain without the rest of the head. Raises ITK's RuntimeError if there is too little to compare.
     """
     # The template is zero outside the brain. So is a brain-extracted scan. In a head this is true only of the dark
     # rim of skull and fluid, so that the metric sees a margin of one voxel.
@@ -33,18 +49,18 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
     fixed = shrink_to_spacing(template.image, WORKING_SPACING)
     coarse = shrink_to_spacing(template.image, 2 * WORKING_SPACING)
     region = sitk.GetArrayFromImage(_dilated_brain(template, coarse, margin)) > 0
-    method = _method(_dilated_brain(template, fixed, margin), known)
-    cost = _disagreement(coarse, region, moving, known)
+    method = _method(_dilated_brain(template, fixed, margin), scan.known, MANY)
+    cost = _disagreement(coarse, region, scan)
 
     def optimise(pose: Pose, levels: Sequence[tuple[int, float]]) -> Pose:
         method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
         method.SetSmoothingSigmasPerLevel([sigma for _, sigma in levels])
         method.SetInitialTransform(pose, inPlace=True)
-        method.Execute(fixed, moving)
+        method.Execute(fixed, scan.image)
         return pose
 
     centre = _physical_centre(sitk.GetArrayViewFromImage(template.brain) > 0, template.brain)
-    starts = sorted(_starting_poses(moving, centre, extracted), key=cost)[:STARTS]
+    starts = sorted(_starting_poses(scan.image, centre, extracted), key=cost)[:STARTS]
     similarity = min((optimise(pose, [(2, 2.0)]) for pose in starts), key=cost)
     transform = sitk.AffineTransform(3)
     transform.SetCenter(centre)
@@ -53,46 +69,43 @@ def register(template: Template, moving: sitk.Image, known: sitk.Image, extracte
     return optimise(transform, [(2, 1.0), (1, 0.0)])
 
 
-def register_rigidly(
-    fixed: sitk.Image, region: np.ndarray, moving: sitk.Image, known: sitk.Image
-) -> sitk.Euler3DTransform:
+def register_rigidly(fixed: sitk.Image, region: np.ndarray, scan: Shrunk) -> sitk.Euler3DTransform:
     """The rigid transform from the points of a scan to those of another scan of the same head, of any contrast.
 
     The search starts from the headers, and from several poses with the same centre, whichever agrees best. Raises ITK's
     RuntimeError if there is too little to compare.
 
     Args:
-        fixed, moving: from `shrink_scan`.
+        fixed: the first scan, shrunk.
         region: bool (z, y, x), the known brain on the grid of `fixed`.
-        known: of `moving`, from `shrink_scan`.
+        scan: the other scan.
     """
     mask = like(fixed, region.astype(np.uint8))
     centre = _physical_centre(region, fixed)
-    foreground = sitk.GetArrayViewFromImage(moving) > 0.1
-    shift = np.subtract(_physical_centre(foreground, moving), centre) if foreground.any() else np.zeros(3)
+    foreground = sitk.GetArrayViewFromImage(scan.image) > 0.1
+    shift = np.subtract(_physical_centre(foreground, scan.image), centre) if foreground.any() else np.zeros(3)
     poses = [sitk.Euler3DTransform(centre)]
     poses += [sitk.Euler3DTransform(centre, np.deg2rad(pitch), 0, 0, shift.tolist()) for pitch in (-20, -10, 0, 10, 20)]
-    method = _method(mask, known)
+    method = _method(mask, scan.known, FEW)
     method.SetShrinkFactorsPerLevel([2, 1])
     method.SetSmoothingSigmasPerLevel([2.0, 0.0])
-    pose = min(poses, key=_disagreement(fixed, region, moving, known))
+    coarse = shrink_to_spacing(fixed, 2 * WORKING_SPACING)
+    pose = min(poses, key=_disagreement(coarse, resample_mask(mask, coarse, sitk.Transform()), scan))
     method.SetInitialTransform(pose, inPlace=True)
-    method.Execute(fixed, moving)
+    method.Execute(fixed, scan.image)
     return pose
 
 
-def _disagreement(
-    fixed: sitk.Image, region: np.ndarray, moving: sitk.Image, known: sitk.Image
-) -> Callable[[sitk.Transform], float]:
+def _disagreement(fixed: sitk.Image, region: np.ndarray, scan: Shrunk) -> Callable[[sitk.Transform], float]:
     """A function of a pose: the negative mutual information of the two images in the region, without the hole."""
     values = sitk.GetArrayViewFromImage(fixed)
-    smooth = sitk.SmoothingRecursiveGaussian(moving, WORKING_SPACING)
-    hole = 1 - known
+    smooth = sitk.SmoothingRecursiveGaussian(scan.image, WORKING_SPACING)
+    hole = 1 - scan.known
 
     def cost(pose: sitk.Transform) -> float:
-        scan = sitk.GetArrayFromImage(sitk.Resample(smooth, fixed, pose, sitk.sitkLinear, 0.0))
+        others = sitk.GetArrayFromImage(sitk.Resample(smooth, fixed, pose, sitk.sitkLinear, 0.0))
         compared = region & ~resample_mask(hole, fixed, pose)
-        return -mutual_information(values[compared], scan[compared])
+        return -mutual_information(values[compared], others[compared])
 
     return cost
 
@@ -106,8 +119,8 @@ def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 24) -> float:
     return float((joint[joint > 0] * np.log(joint[joint > 0] / independent[joint > 0])).sum())
 
 
-def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple[sitk.Image, sitk.Image]:
-    """The scan at about the working spacing, intensities 0 to 1, and its known voxels as a mask (uint8).
+def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> Shrunk:
+    """The scan at about the working spacing.
 
     Bright outliers are clipped. The hole gets the median of the tissue, so that its content has no influence. Raises
     InputError if the mask covers all tissue or the scan is too thin.
@@ -123,12 +136,7 @@ def shrink_scan(scan: sitk.Image, values: np.ndarray, hole: np.ndarray) -> tuple
     clipped[hole] = middle
     np.clip(clipped, 0, bright, out=clipped)
     clipped /= bright
-    return sitk.BinShrink(like(scan, clipped), factors), sitk.Cast(known, sitk.sitkUInt8)
-
-
-def bright_end(values: np.ndarray, hole: np.ndarray) -> float:
-    """The scan's intensity that becomes 1 in `shrink_scan`: the 99.5th percentile of the tissue."""
-    return _middle_and_bright_end(values, hole)[1]
+    return Shrunk(sitk.BinShrink(like(scan, clipped), factors), sitk.Cast(known, sitk.sitkUInt8), bright)
 
 
 def _middle_and_bright_end(values: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
@@ -150,13 +158,13 @@ def _dilated_brain(template: Template, grid: sitk.Image, margin: int) -> sitk.Im
     return sitk.BinaryDilate(brain, [margin] * 3)
 
 
-def _method(region: sitk.Image, known: sitk.Image) -> sitk.ImageRegistrationMethod:
+def _method(region: sitk.Image, known: sitk.Image, share: float) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(region)
     method.SetMetricMovingMask(known)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.5, seed=1)  # the default seed is the clock
+    method.SetMetricSamplingPercentage(share, seed=1)  # the default seed is the clock
     method.SetNumberOfThreads(1)  # several threads add in random order, and two runs differ in the last digits
     method.SetNumberOfWorkUnits(1)
     method.SetInterpolator(sitk.sitkLinear)
