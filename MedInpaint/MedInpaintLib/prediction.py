@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .blending.blend import blend_into_scan, box_near_hole, deviation_on_scan
-from .blending.rim import Rim, find_rim
+from .blending.rim import Rim, find_rim, rim_zone
 from .settings import Settings
 from .space.case import cut_together
 from .space.intensities import lesions_are_bright
@@ -85,7 +85,8 @@ def predict_together(
         judged.append(replace(prediction, rim=find_rim(near, tissue), tissue=tissue))
     if not any(each.rim.tight for each in judged):
         return judged
-    second = generate_all(cut_together(cases, [each.rim.width for each in judged]), FIRST, 1 - FIRST)
+    zones = [_zone_on_scan(case, each.rim) for case, each in zip(cases, judged, strict=True)]
+    second = generate_all(cut_together(cases, zones), FIRST, 1 - FIRST)
     return [replace(new, rim=each.rim) for new, each in zip(second, judged, strict=True)]
 
 
@@ -126,9 +127,18 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     near = case.crop(box_near_hole(case))
     source = to_scan(near.scan, prediction.slices, near.slices, near.alignment, near.template)
     tissue = prediction.tissue or tissue_on_scan(near, prediction)
-    filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.tight)
+    filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.where)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, deviation
+
+
+def _zone_on_scan(case: Case, rim: Rim) -> np.ndarray | None:
+    """`rim_zone` on the grid of the case's scan; None if the mask is not tight."""
+    if rim.where is None:
+        return None
+    zone, box = np.zeros_like(case.hole), box_near_hole(case)
+    zone[box] = rim_zone(case.crop(box), rim.where, rim.width)
+    return zone
 
 
 def tissue_on_scan(case: Case, prediction: Prediction) -> Tissue:

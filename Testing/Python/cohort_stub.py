@@ -127,7 +127,7 @@ def fill_one(image, mask, settings, seconds=0.0):
         },
         "search": {"iterations": 40, "loss": {"median": 1.0, "max": 2.0}, "scale": 900.0},
         "intensities": {"ring": numbers, "fill": numbers, "brain": numbers},
-        "rim": {"tight": False, "deficit": 0.0, "error": 0.0, "width": 0.0},
+        "rim": {"tight": False, "deficit": 0.0, "error": 0.0, "width": 0.0, "lesions": None},
         "seam": 1.1,
         "model": {"name": "stub", "kind": "none", "sha256": dict.fromkeys((WEIGHTS, *SHARED), "0" * 64)},
         "settings": settings.to_dict(),

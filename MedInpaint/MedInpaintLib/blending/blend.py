@@ -35,7 +35,7 @@ def blend_into_scan(
     source: np.ndarray,
     tissue: Tissue,
     settings: Settings,
-    tight: bool = False,
+    tight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`, and the scan's noise level.
 
@@ -45,27 +45,30 @@ def blend_into_scan(
         source: float32 (z, y, x), the predicted slices on the scan's grid, in scan intensities; see `to_scan`.
         tissue: the same without the residual.
         settings: blending, noise and seed.
-        tight: whether the mask leaves a rim of the lesion outside; see `find_rim`.
+        tight: bool (z, y, x), the lesions of the hole that have a rim outside of it, see `Rim`; None: no lesion has.
 
     Raises:
         InputError: Poisson blending finds no known voxel at some part of the hole.
     """
     box = bounding_box(case.hole, SURROUNDINGS)  # no step looks farther, so the cost grows with the hole alone
-    case, source, tissue = case.crop(box), source[box], tissue.crop(box)
+    tight = np.zeros_like(case.hole) if tight is None else tight
+    case, source, tissue, tight = case.crop(box), source[box], tissue.crop(box), tight[box]
     plain = white_matter(case, tissue.model_like) & tissue.valid
     noise = estimate_noise(case.values, case.hole, case.alignment.brain, plain)
     if settings.blending == "matern":
         source = sharpen(source, case.hole, spacing_zyx(case.scan))
         trust = tissue.valid
-        if tight:
-            trust = np.where(rim_voxels(case, source, tissue.bright), RIM_TRUST, 1) * trust
+        if tight.any():
+            trust = np.where(rim_voxels(case, source, tight, tissue.bright), RIM_TRUST, 1) * trust
         filled = blend_matern(case, source, trust, noise.white_level)
         filled = limit_range(case, tissue.scan_like, filled)
-        if not tight:
+        exact = ~tight[case.hole]
+        if exact.any():  # beside a rim, the smoothest continuation is that of the lesion
             smooth = harmonic_fill(case.values, case.hole, spacing_zyx(case.scan))
-            filled = shrink_detail(case, filled, smooth, noise.level)
+            shrunk = shrink_detail(case, filled, smooth, noise.level)
             if not case.alignment.contrast.straight:
-                filled = shrink_fluid(case, filled, smooth, tissue)
+                shrunk = shrink_fluid(case, shrunk, smooth, tissue)
+            filled = np.where(exact, shrunk, filled)
     else:
         filled = blend_poisson(case, source, settings.blending)
     if settings.noise:

@@ -8,7 +8,7 @@ matter is as bright as white matter or brighter (FLAIR, T2), lesions are bright,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ WIDE, WIDE_BRIGHT = 0.04, 0.12  # model intensity: least deficit of a rim of two
 ENOUGH = 40  # voxels in each zone; with fewer nothing is decided
 INDEPENDENT = 8  # neighbouring voxels count as one sample for the standard error
 REACH = 2.1  # mm; voxels this close to a tight mask may be lesion
+# A mask in which only some lesions are tight has no deficit in the median. These lesions are found one by one.
+OF_ONE = 20  # voxels in each zone of a lesion
+CLEAR = 0.1  # model intensity: least deficit of a lesion; stamped exact lesions stay below it or within its error
+CLEARLY = 5  # standard errors that the deficit of a lesion must exceed
 DARKER = 0.01  # model intensity: how much darker than the source a voxel of the rim is
 
 
@@ -42,11 +46,15 @@ class Rim:
             scan - G(z) where lesions are bright; None if there is too little white matter.
         error: standard error of the deficit; None likewise.
         width: mm, how far the rim reaches if the mask is tight, else 0.
+        lesions: how many of the mask's lesions have the rim, if each was judged by itself; else None.
+        where: bool (z, y, x), the lesions that have the rim, on the grid of `find_rim`; None if the mask is not tight.
     """
 
     deficit: float | None
     error: float | None
     width: float
+    lesions: int | None = None
+    where: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
     @property
     def tight(self) -> bool:
@@ -55,11 +63,13 @@ class Rim:
 
     def to_dict(self) -> dict:
         """The rim as plain JSON types."""
-        return {"tight": self.tight, **asdict(self)}
+        values = asdict(replace(self, where=None))
+        del values["where"]
+        return {"tight": self.tight, **values}
 
 
 def find_rim(case: Case, tissue: Tissue) -> Rim:
-    """Decide whether the mask is tight, for all lesions of the scan together.
+    """Decide whether the mask is tight: for all lesions of the scan together, or else for each lesion by itself.
 
     Values inside the hole do not matter.
 
@@ -70,37 +80,94 @@ def find_rim(case: Case, tissue: Tissue) -> Rim:
     spacing = spacing_zyx(case.scan)
     box = bounding_box(case.hole, np.ceil(FAR[1] / spacing).astype(int) + 1)
     near, tissue = case.crop(box), tissue.crop(box)
-    white = white_matter(near, tissue.model_like) & tissue.valid
-    distance = ndimage.distance_transform_edt(~near.hole, sampling=spacing)
-    deficit = (tissue.scan_like - near.values) / near.slices.scale * (-1 if tissue.bright else 1)
-
-    def zone(low: float, high: float) -> NDArray[np.floating]:
-        return deficit[white & (distance > low) & (distance <= high)]
-
+    distance, nearest = ndimage.distance_transform_edt(~near.hole, sampling=spacing, return_indices=True)
+    white = white_matter(near, tissue.model_like) & tissue.valid & (distance <= FAR[1])
+    deficit = (tissue.scan_like - near.values)[white] / near.slices.scale * (-1 if tissue.bright else 1)
+    distance, nearest = distance[white], tuple(nearest[:, white])
     step = max(NEAR, float(spacing.min()) * NEAR)
-    beside, beyond = zone(0, step), zone(*FAR)
-    if min(len(beside), len(beyond)) < ENOUGH:
+
+    rim = _measure(deficit, distance, step, ENOUGH, tissue.bright)
+    if rim.tight:
+        return replace(rim, where=case.hole)
+    numbers, count = ndimage.label(near.hole, np.ones((3, 3, 3)))
+    if count == 1 or tissue.bright:
+        return rim
+    owner = numbers[nearest]
+    tight = [
+        number
+        for number in np.unique(owner[distance <= step])
+        if _clearly_tight(deficit[owner == number], distance[owner == number], step)
+    ]
+    of_tight = np.isin(owner, tight)
+    some = _measure(deficit[of_tight], distance[of_tight], step, OF_ONE)
+    if not some.tight:
+        return rim
+    where = np.zeros_like(case.hole)
+    where[box] = np.isin(numbers, tight)
+    return replace(some, lesions=len(tight), where=where)
+
+
+def _measure(
+    deficit: NDArray[np.floating], distance: NDArray[np.floating], step: float, enough: int, bright: bool = False
+) -> Rim:
+    """The rim of the lesions whose white matter has this deficit at this distance, both (n,). A voxel is a step.
+
+    With fewer voxels than enough in a zone, nothing is decided.
+    """
+    beside, second, beyond = _zones(deficit, distance, step)
+    if min(len(beside), len(beyond)) < enough:
         return Rim(None, None, 0.0)
-    difference = float(np.median(beside) - np.median(beyond))
-    error = float(np.hypot(_median_error(beside), _median_error(beyond)))
-    least, least_wide = (LEAST_BRIGHT, WIDE_BRIGHT) if tissue.bright else (LEAST_DEFICIT, WIDE)
-    second = zone(step, 2 * step)
-    wide = len(second) >= ENOUGH and np.median(second) - np.median(beyond) > difference / 2
+    difference, error = _difference(beside, beyond)
+    least, least_wide = (LEAST_BRIGHT, WIDE_BRIGHT) if bright else (LEAST_DEFICIT, WIDE)
+    wide = len(second) >= enough and np.median(second) - np.median(beyond) > difference / 2
     if difference < max(least_wide if wide else least, CERTAIN * error):
         return Rim(difference, error, 0.0)
     return Rim(difference, error, round((2 if wide else 1) * step, 1))
 
 
-def rim_voxels(case: Case, source: NDArray[np.floating], bright: bool = False) -> NDArray[np.bool_]:
-    """Known voxels that belong to the rim of a tight mask, bool (z, y, x): close to it and darker than the source.
+def _clearly_tight(deficit: NDArray[np.floating], distance: NDArray[np.floating], step: float) -> bool:
+    """Whether one lesion has a rim; the arrays are those of `_measure`, of the white matter nearest to it."""
+    beside, _, beyond = _zones(deficit, distance, step)
+    if min(len(beside), len(beyond)) < OF_ONE:
+        return False
+    difference, error = _difference(beside, beyond)
+    return difference > max(CLEAR, CLEARLY * error)
+
+
+def _zones(
+    deficit: NDArray[np.floating], distance: NDArray[np.floating], step: float
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """The deficit of the first voxel beside the mask, of the second one, and farther out."""
+    zones = (0, step), (step, 2 * step), FAR
+    beside, second, beyond = (deficit[(distance > low) & (distance <= high)] for low, high in zones)
+    return beside, second, beyond
+
+
+def _difference(beside: NDArray[np.floating], beyond: NDArray[np.floating]) -> tuple[float, float]:
+    """The difference of the medians, and its standard error."""
+    difference = float(np.median(beside) - np.median(beyond))
+    return difference, float(np.hypot(_median_error(beside), _median_error(beyond)))
+
+
+def rim_zone(case: Case, tight: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
+    """The brain within a width (mm) of tight lesions, bool (z, y, x), and the next voxel."""
+    around = ring(tight, spacing_zyx(case.scan), width) | next_voxels(tight)
+    return around & case.alignment.brain & ~case.hole
+
+
+def rim_voxels(
+    case: Case, source: NDArray[np.floating], tight: NDArray[np.bool_], bright: bool = False
+) -> NDArray[np.bool_]:
+    """Known voxels that belong to the rim of tight lesions, bool (z, y, x): close to them and darker than the source.
 
     Close is within 2 mm, or the next voxel.
 
     Args:
         source: (z, y, x), the content to blend, in scan intensities.
+        tight: bool (z, y, x), these lesions; at least one voxel.
         bright: whether lesions, and so their rims, are brighter than the source.
     """
-    near = ring(case.hole, spacing_zyx(case.scan), REACH) | next_voxels(case.hole)
+    near = (ring(tight, spacing_zyx(case.scan), REACH) | next_voxels(tight)) & ~case.hole
     deficit = case.values - source if bright else source - case.values
     return near & (deficit > DARKER * case.slices.scale)
 

@@ -68,8 +68,8 @@ def run_report(
             intensity.
         intensities: of the ring (known brain within 3 mm of the hole), the fill and the brain (known), in the scan's
             units: median, mean, sd, and percentile_99_5.
-        rim: tight, whether the mask leaves a rim of the lesion outside; deficit and error, in model intensities, and
-            width, mm: see `blending.rim.Rim`.
+        rim: tight, whether the mask leaves a rim of the lesion outside; deficit and error, in model intensities;
+            width, mm; and lesions, how many: see `blending.rim.Rim`.
         seam: see `report.measures.seam`; a value near 1 is invisible.
         model, settings, versions, device, seconds (each stage and the total), warnings (sentences).
     """
@@ -200,8 +200,9 @@ def _warnings(case: Case, curve: np.ndarray, outside: float, rim: Rim) -> list[s
             "check that it marks the lesion only."
         )
     if rim.tight:
+        some = {None: "", 1: " around one of its lesions"}.get(rim.lesions, f" around {rim.lesions} of its lesions")
         warnings.append(
-            f"The mask looks tight by about {rim.width:g} mm: the scan looks more like lesion beside it than farther "
-            f"out. Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
+            f"The mask looks tight by about {rim.width:g} mm{some}: the scan looks more like lesion beside it than "
+            f"farther out. Those voxels stay as they are; to fill them too, enlarge the lesion by {rim.width:g} mm."
         )
     return warnings

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..volumes.image import check_scan, move, scan_values, spacing_zyx
-from ..volumes.mask import enlarge, hole_on_grid, next_voxels
+from ..volumes.mask import enlarge, hole_on_grid
 from .alignment import Alignment, align, align_like, find_motion, shrink_brain
 from .intensities import intensity_floor
 from .slices import Slices, cut_slices
@@ -46,15 +46,12 @@ class Case:
         scan, values, hole = self.scan[box[::-1]], self.values[box], self.hole[box]
         return replace(self, scan=scan, values=values, hole=hole, alignment=alignment)
 
-    def without_rim(self, width: float, heights: np.ndarray | None = None) -> Case:
-        """The same case, but its slices do not know the brain this close (mm) to the hole, nor the next voxel.
+    def without(self, voxels: np.ndarray | None, heights: np.ndarray | None = None) -> Case:
+        """The same case, but its slices do not know these voxels, bool (z, y, x); None: they know all but the hole.
 
-        With a width of 0 they know all but the hole. `heights` are those of `cut_slices`.
+        `heights` are those of `cut_slices`.
         """
-        wide = self.hole
-        if width:
-            wide = enlarge(self.hole, self.alignment.brain, spacing_zyx(self.scan), width)
-            wide |= next_voxels(self.hole) & self.alignment.brain
+        wide = self.hole if voxels is None else self.hole | voxels
         floor = self.slices.floor
         slices = cut_slices(self.scan, _signal(self.values, floor), wide, self.alignment, self.template, heights)
         return replace(self, slices=replace(slices, floor=floor))
@@ -127,16 +124,16 @@ def prepare_cases(
             if count == 1:
                 raise
             raise InputError(f"Scan {n + 1}: {error}") from error
-    return cut_together(cases, [0.0] * count)
+    return cut_together(cases, [None] * count)
 
 
-def cut_together(cases: Sequence[Case], widths: Sequence[float]) -> list[Case]:
-    """The cases without rims this wide (mm; 0: without any change), with the slices that any of them needs."""
-    cut = [case.without_rim(width) if width else case for case, width in zip(cases, widths, strict=True)]
+def cut_together(cases: Sequence[Case], left_out: Sequence[np.ndarray | None]) -> list[Case]:
+    """The cases without these voxels, as in `Case.without`, with the slices that any of them needs."""
+    cut = [case if voxels is None else case.without(voxels) for case, voxels in zip(cases, left_out, strict=True)]
     heights = np.unique(np.concatenate([case.slices.heights for case in cut]))
     return [
-        case if np.array_equal(case.slices.heights, heights) else case.without_rim(width, heights)
-        for case, width in zip(cut, widths, strict=True)
+        case if np.array_equal(case.slices.heights, heights) else case.without(voxels, heights)
+        for case, voxels in zip(cut, left_out, strict=True)
     ]
 
 

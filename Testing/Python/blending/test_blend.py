@@ -76,9 +76,27 @@ def test_the_dark_rim_of_a_tight_mask_does_not_darken_the_fill():
     for inside in (0, 500, 900):  # the values in the hole do not matter
         case = lesioned_case(inside, 650)
         arguments = case, generated, Tissue(generated, generated / 1000, everywhere), SETTINGS
-        tight, exact = (blend_into_scan(*arguments, tight=rim)[0] for rim in (True, False))
+        tight, exact = (blend_into_scan(*arguments, tight=lesions)[0] for lesions in (case.hole, None))
         assert np.median(tight) > 750
         assert np.median(exact) < 730  # the rim counts as brain
+
+
+def test_only_beside_the_tight_lesion_the_rim_does_not_count():
+    """Two lesions with a dark rim, one of which is known to be tight."""
+    case, generated = lesioned_case(500, 650), np.full((12, 14, 16), 800.0)
+    here = case.hole.copy()
+    here[:, :, 8:] = False
+    gap = np.zeros_like(here)
+    gap[:, :, 8] = case.hole[:, :, 8]
+    case.values[gap] = 650
+    case.hole[gap] = False
+    there = case.hole & ~here
+    assert here.any()
+    assert there.any()
+    arguments = case, generated, Tissue(generated, generated / 1000, np.ones(here.shape, bool)), SETTINGS
+    none, one, both = (blend_into_scan(*arguments, tight=lesions)[0] for lesions in (None, here, case.hole))
+    assert np.median(one[here[case.hole]]) > np.median(none[here[case.hole]]) + 30
+    assert np.median(one[there[case.hole]]) < np.median(both[there[case.hole]]) - 30
 
 
 def test_a_continuation_does_not_leave_the_range_of_the_tissue_around():
@@ -123,7 +141,9 @@ def test_fluid_counts_less_only_in_curved_contrasts_with_an_exact_mask(straight,
     contrast = dataclasses.replace(case.alignment.contrast, straight=straight)
     case = dataclasses.replace(case, alignment=dataclasses.replace(case.alignment, contrast=contrast))
     generated, everywhere = np.full(case.values.shape, 800.0), np.ones(case.values.shape, bool)
-    blend_into_scan(case, generated, Tissue(generated, generated / 1000, everywhere), SETTINGS, tight)
+    blend_into_scan(
+        case, generated, Tissue(generated, generated / 1000, everywhere), SETTINGS, case.hole if tight else None
+    )
     assert len(calls) == used
 
 

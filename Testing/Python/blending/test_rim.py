@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from MedInpaintLib.blending.rim import find_rim, rim_voxels
+from MedInpaintLib.blending.rim import find_rim, rim_voxels, rim_zone
 from MedInpaintLib.space.case import Case
 from MedInpaintLib.space.slices import Slices, Tissue
 from scipy.ndimage import distance_transform_edt
@@ -23,11 +23,11 @@ class Aligned:
     brain = EVERYWHERE
 
 
-def case_of(values):
+def case_of(values, hole=HOLE):
     nothing = np.zeros((1, 1, 1))
     slices = Slices(nothing, nothing > 0, nothing > 0, nothing > 0, np.array([0]), SCALE)
     values = np.asarray(values, np.float32)
-    case = Case(volume(values, spacing=SPACING), values, HOLE, None, Aligned, slices)
+    case = Case(volume(values, spacing=SPACING), values, hole, None, Aligned, slices)
     object.__setattr__(case, "crop", lambda box: case)
     return case
 
@@ -79,7 +79,7 @@ def test_where_lesions_are_bright_a_bright_rim_counts_and_a_dark_one_does_not():
     assert rim.tight
     assert rim.deficit == pytest.approx(0.1, abs=0.01)
     assert not find_rim(dark, Tissue(GENERATED, TISSUE, EVERYWHERE, bright=True)).tight
-    found = rim_voxels(case_of(scan(rim=-0.2, width=1, noise=0)), GENERATED, bright=True)
+    found = rim_voxels(case_of(scan(rim=-0.2, width=1, noise=0)), GENERATED, HOLE, bright=True)
     np.testing.assert_array_equal(found, (DISTANCE > 0) & (DISTANCE <= 1))
 
 
@@ -92,6 +92,51 @@ def test_a_deficit_within_its_error_is_not_believed():
     rim = find_rim(case_of(scan(rim=0.02, width=1, noise=0.3)), Tissue(GENERATED, TISSUE, EVERYWHERE))
     assert rim.error > 0.02
     assert not rim.tight
+
+
+SMALL = distance_transform_edt(np.linalg.norm(np.indices(SHAPE) - np.reshape([4, 4, 26], (3, 1, 1, 1)), axis=0) > 2)
+SEVERAL = HOLE | (SMALL == 0)
+
+
+def find_rim_of_several(rim, width=1.0, noise=0.02, bright=False):
+    """A large exact lesion and a small one with a rim."""
+    values = WHITE + SCALE * noise * np.random.default_rng(0).standard_normal(SHAPE)
+    values[(SMALL > 0) & (width >= SMALL)] -= rim * SCALE
+    return find_rim(case_of(values, SEVERAL), Tissue(GENERATED, TISSUE, EVERYWHERE, bright))
+
+
+def test_a_tight_lesion_among_exact_ones_is_found_by_itself():
+    rim = find_rim_of_several(0.3)
+    assert rim.tight
+    assert rim.lesions == 1
+    assert rim.width == 1
+    assert rim.deficit == pytest.approx(0.3, abs=0.03)
+    np.testing.assert_array_equal(rim.where, SMALL == 0)
+
+
+def test_if_the_lesions_together_are_tight_all_of_them_are():
+    rim = find_rim(case_of(scan(rim=0.2, width=1), SEVERAL), Tissue(GENERATED, TISSUE, EVERYWHERE))
+    assert rim.tight
+    assert rim.lesions is None
+    np.testing.assert_array_equal(rim.where, SEVERAL)
+
+
+@pytest.mark.parametrize(("rim", "noise"), [(0.0, 0.02), (0.05, 0.02), (0.2, 0.5), (-0.3, 0.02)])
+def test_a_single_lesion_needs_a_clear_rim(rim, noise):
+    found = find_rim_of_several(rim, noise=noise)
+    assert not found.tight
+    assert found.where is None
+
+
+def test_where_lesions_are_bright_they_are_not_judged_one_by_one():
+    assert not find_rim_of_several(-0.5, bright=True).tight
+
+
+def test_the_zone_of_a_tight_lesion_is_beside_it_alone():
+    zone = rim_zone(case_of(scan(), SEVERAL), SMALL == 0, 1.0)
+    assert not zone[SEVERAL].any()
+    assert zone[(SMALL > 0) & (SMALL <= 1)].all()
+    assert not zone[SMALL > 2].any()
 
 
 def test_a_scan_that_is_darker_than_the_model_everywhere_has_no_rim():
@@ -113,5 +158,5 @@ def test_without_white_matter_beside_the_mask_nothing_is_decided():
 
 
 def test_the_rim_consists_of_dark_known_voxels_close_to_the_mask():
-    found = rim_voxels(case_of(scan(rim=0.2, width=1, noise=0)), GENERATED)
+    found = rim_voxels(case_of(scan(rim=0.2, width=1, noise=0)), GENERATED, HOLE)
     np.testing.assert_array_equal(found, (DISTANCE > 0) & (DISTANCE <= 1))

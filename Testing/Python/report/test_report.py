@@ -219,11 +219,20 @@ def test_the_report_warns_of_a_poor_alignment_and_of_a_mask_outside_the_brain(ca
 
 def test_the_report_says_that_a_mask_looks_tight_and_by_how_much_to_enlarge_it(case):
     report = report_on(case, rim=Rim(0.0243, 0.003, 1.0))
-    assert report["rim"] == {"tight": True, "deficit": 0.0243, "error": 0.003, "width": 1.0}
+    assert report["rim"] == {"tight": True, "deficit": 0.0243, "error": 0.003, "width": 1.0, "lesions": None}
     (warning,) = report["warnings"]
     assert warning.startswith("The mask looks tight by about 1 mm")
     assert "enlarge the lesion by 1 mm" in warning
-    assert report_on(case)["rim"] == {"tight": False, "deficit": None, "error": None, "width": 0.0}
+    assert report_on(case)["rim"] == {"tight": False, "deficit": None, "error": None, "width": 0.0, "lesions": None}
+
+
+@pytest.mark.parametrize(("lesions", "words"), [(1, "one of its lesions:"), (4, "4 of its lesions:")])
+def test_the_report_says_if_only_some_lesions_have_a_tight_mask(case, lesions, words):
+    report = report_on(case, rim=Rim(0.25, 0.03, 1.0, lesions, case.hole))
+    assert report["rim"] == {"tight": True, "deficit": 0.25, "error": 0.03, "width": 1.0, "lesions": lesions}
+    (warning,) = report["warnings"]
+    assert f"The mask looks tight by about 1 mm around {words} the scan looks" in warning
+    json.dumps(report, allow_nan=False)
 
 
 def test_a_strange_contrast_gets_a_warning(case):

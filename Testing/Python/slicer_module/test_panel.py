@@ -543,10 +543,10 @@ def test_a_result_that_cannot_be_shown_is_there_and_the_panel_says_so(panel, mod
 
 
 def test_after_a_tight_mask_one_click_fills_the_rim_too(panel, engine, case, monkeypatch):
-    engine.report["rim"] = {"tight": False, "deficit": 0.001, "error": 0.002, "width": 0.0}
+    engine.report["rim"] = {"tight": False, "deficit": 0.001, "error": 0.002, "width": 0.0, "lesions": None}
     panel.onDone(panel.logic.inpaint(case.volume, case.labels, settings=QUICK))
     assert panel.ui.growButton.isHidden()
-    engine.report["rim"] = {"tight": True, "deficit": 0.03, "error": 0.002, "width": 1.0}
+    engine.report["rim"] = {"tight": True, "deficit": 0.03, "error": 0.002, "width": 1.0, "lesions": None}
     panel.onDone(panel.logic.inpaint(case.volume, case.labels, settings=replace(QUICK, grow=0.5)))
     assert not panel.ui.growButton.isHidden()
     asked = []

@@ -225,6 +225,29 @@ def test_the_rim_of_a_tight_mask_is_found_and_does_not_darken_the_fill(scan, hol
 
 
 @pytest.mark.usefixtures("aligned")
+def test_a_tight_lesion_among_exact_ones_is_found_and_filled_without_its_rim(scan, hole):
+    """A second, smaller lesion is one voxel larger than its mask, or as large."""
+    truth = voxels(scan)
+    white = np.median(truth[hole])
+    middle = np.array(ndimage.center_of_mass(hole)) - np.array([0, 0, 50]) / SPACING  # in the other hemisphere
+    z, y, x = np.rint(middle).astype(int)
+    small = np.zeros_like(hole)
+    small[z - 1 : z + 2, y - 2 : y + 3, x - 1 : x + 2] = True
+    hole = ndimage.binary_dilation(hole, iterations=2)
+    mask = like(scan, (hole | small).astype(np.uint8))
+    filled, rims = [], []
+    for lesion in (ndimage.binary_dilation(small, np.ones((3, 3, 3))), small):
+        dark = np.minimum(truth, 0.3 * white)
+        patient = like(scan, np.where(lesion | hole, dark, truth).astype(np.int16))
+        result = inpaint(patient, mask, SETTINGS)
+        assert_only_the_hole_changed(result.image, patient, hole | small)
+        filled.append(np.median(voxels(result.image)[small]))
+        rims.append(result.report["rim"]["lesions"])
+    assert rims == [1, None]
+    assert filled[0] > 0.85 * np.median(truth[small])
+
+
+@pytest.mark.usefixtures("aligned")
 def test_without_the_residual_there_is_no_uncertainty(scan, mask):
     result = inpaint(scan, mask, replace(QUICK, residual=False))
     assert result.uncertainty is None
