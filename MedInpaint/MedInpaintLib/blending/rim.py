@@ -30,10 +30,11 @@ WIDE, WIDE_BRIGHT = 0.04, 0.12  # model intensity: least deficit of a rim of two
 ENOUGH = 40  # voxels in each zone; with fewer nothing is decided
 INDEPENDENT = 8  # neighbouring voxels count as one sample for the standard error
 REACH = 2.1  # mm; voxels this close to a tight mask may be lesion
-# A mask in which only some lesions are tight has no deficit in the median. These lesions are found one by one.
+# A mask in which only some lesions are tight has no deficit in the median. These lesions are found one by one, if their
+# rim is narrow: a wide one is rather dark tissue beside an exact lesion.
 OF_ONE = 20  # voxels in each zone of a lesion
-CLEAR = 0.1  # model intensity: least deficit of a lesion; stamped exact lesions stay below it or within its error
-CLEARLY = 5  # standard errors that the deficit of a lesion must exceed
+CLEAR = 0.1  # model intensity: least deficit of a lesion
+CLEARLY = 4  # standard errors that the deficit of a lesion must exceed
 DARKER = 0.01  # model intensity: how much darker than the source a voxel of the rim is
 
 
@@ -119,19 +120,24 @@ def _measure(
         return Rim(None, None, 0.0)
     difference, error = _difference(beside, beyond)
     least, least_wide = (LEAST_BRIGHT, WIDE_BRIGHT) if bright else (LEAST_DEFICIT, WIDE)
-    wide = len(second) >= enough and np.median(second) - np.median(beyond) > difference / 2
+    wide = len(second) >= enough and _is_wide(second, beyond, difference)
     if difference < max(least_wide if wide else least, CERTAIN * error):
         return Rim(difference, error, 0.0)
     return Rim(difference, error, round((2 if wide else 1) * step, 1))
 
 
 def _clearly_tight(deficit: NDArray[np.floating], distance: NDArray[np.floating], step: float) -> bool:
-    """Whether one lesion has a rim; the arrays are those of `_measure`, of the white matter nearest to it."""
-    beside, _, beyond = _zones(deficit, distance, step)
-    if min(len(beside), len(beyond)) < OF_ONE:
+    """Whether one lesion has a narrow rim; the arrays are those of `_measure`, of the white matter nearest to it."""
+    beside, second, beyond = _zones(deficit, distance, step)
+    if min(len(beside), len(second), len(beyond)) < OF_ONE:
         return False
     difference, error = _difference(beside, beyond)
-    return difference > max(CLEAR, CLEARLY * error)
+    return difference > max(CLEAR, CLEARLY * error) and not _is_wide(second, beyond, difference)
+
+
+def _is_wide(second: NDArray[np.floating], beyond: NDArray[np.floating], difference: float) -> bool:
+    """Whether a rim with this deficit reaches over the second voxel."""
+    return bool(np.median(second) - np.median(beyond) > difference / 2)
 
 
 def _zones(

@@ -128,6 +128,11 @@ def test_a_single_lesion_needs_a_clear_rim(rim, noise):
     assert found.where is None
 
 
+def test_a_wide_rim_of_a_single_lesion_is_dark_tissue_beside_it():
+    assert find_rim_of_several(0.3, width=1).tight
+    assert not find_rim_of_several(0.3, width=2).tight
+
+
 def test_where_lesions_are_bright_they_are_not_judged_one_by_one():
     assert not find_rim_of_several(-0.5, bright=True).tight
 
