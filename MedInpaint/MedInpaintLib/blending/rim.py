@@ -34,7 +34,7 @@ REACH = 2.1  # mm; voxels this close to a tight mask may be lesion
 # rim is narrow: a wide one is rather dark tissue beside an exact lesion.
 OF_ONE = 20  # voxels in each zone of a lesion
 CLEAR = 0.1  # model intensity: least deficit of a lesion
-CLEARLY = 4  # standard errors that the deficit of a lesion must exceed
+CLEARLY = 5  # standard errors that the deficit of a lesion must exceed
 DARKER = 0.01  # model intensity: how much darker than the source a voxel of the rim is
 
 
