@@ -6,14 +6,15 @@ The folder is that of `contrasts.py`, and so are the holes. The pairs of scans a
 
 - agent: T1 before and after contrast agent, two real acquisitions minutes apart;
 - T1 moved, FLAIR moved: the scan, and the same with the head turned by 3 degrees, shifted, and with noise of its own;
-- T1 grown: the scan, and the same with noise of its own and a mask that is 3 mm larger all around.
+- T1 grown: the scan, and the same with noise of its own and a mask that is 3 mm larger all around;
+- agent new, T1 new, FLAIR new: as agent, T1 moved and FLAIR moved, but the first scan has its lesion elsewhere.
 
 Both scans are filled alone, each with an alignment of its own, and together. The second scan is brought to the grid and
 to the intensities (gain and offset) of the first one. The table has root mean square differences in percent of the full
 scale of the first scan: of the two scans in known tissue 2 to 10 mm beside the hole, without the few voxels that differ
 most, such as vessels with contrast agent; of the two scans in the hole, where they have no lesion; and of the two fills
-in the hole. For the grown mask it has the error of the second fill in the voxels that only the second mask covers; the
-first scan shows them.
+in the hole. For the grown mask and the new lesion it has the error of the second fill in the voxels that only the
+second mask covers; the first scan shows them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import SimpleITK as sitk
 from contrasts import BRIGHT, Hole, Patient, holes_of, random, read_patient
 from MedInpaintLib import Settings, inpaint, inpaint_together
 from MedInpaintLib.blending.noise import robust_deviation, second_differences
+from MedInpaintLib.evaluation.holes.shapes import lumpy_ellipsoid
 from MedInpaintLib.evaluation.holes.stamp import stamp_lesion
 from MedInpaintLib.evaluation.tables.text import markdown
 from MedInpaintLib.report.measures import brain_range
@@ -37,9 +39,10 @@ from MedInpaintLib.volumes.image import like, spacing_zyx
 from MedInpaintLib.volumes.mask import enlarge
 from scipy import ndimage
 
-PAIRS = "agent", "T1 moved", "FLAIR moved", "T1 grown"
+PAIRS = "agent", "T1 moved", "FLAIR moved", "T1 grown", "agent new", "T1 new", "FLAIR new"
 TURN, SHIFT = np.deg2rad(3.0), (1.5, -1.0, 2.0)  # of the moved head, about its middle; mm
 GROWN = 3.0  # mm
+ELSEWHERE = 10.0  # mm from the new lesion
 BESIDE = 2.0, 10.0  # mm from the hole
 OUTLIER = 3.0  # robust standard deviations
 COLUMNS = "patient", "pair", "hole", "beside", "inside", "alone", "together", "moved_mm"
@@ -93,7 +96,7 @@ def measure(patient: Patient, hole: Hole, name: str) -> dict[str, float]:
     first = pair.scans[0]
     # What only the second mask covers was known in the first scan. Elsewhere the voxels compared lie in both masks.
     one, other = (resample_mask(mask, first, motion) for mask, motion in zip(pair.masks, motions(pair), strict=True))
-    compared = other & ~one if name == "T1 grown" else one & other
+    compared = other & ~one if name.endswith(("grown", "new")) else one & other
     away = ndimage.distance_transform_edt(~(one | other), sampling=spacing_zyx(first))
     beside = patient.healthy & (away > BESIDE[0]) & (away < BESIDE[1])
     together = inpaint_together(pair.scans, pair.masks, settings)
@@ -113,16 +116,19 @@ def measure(patient: Patient, hole: Hole, name: str) -> dict[str, float]:
 
 def make_pair(patient: Patient, hole: Hole, name: str) -> Pair:
     """A pair of this name with lesions in its holes."""
-    contrast = "FLAIR" if name == "FLAIR moved" else "T1"
+    contrast = "FLAIR" if name.startswith("FLAIR") else "T1"
     healthy = sitk.Cast(patient.scans[contrast], sitk.sitkFloat32)
-    motion, brain, voxels_there = sitk.Transform(), patient.brain, hole.voxels
-    if name == "agent":
+    motion, brain, voxels_here, voxels_there = sitk.Transform(), patient.brain, hole.voxels, hole.voxels
+    if name.endswith("new"):
+        far = ndimage.distance_transform_edt(~hole.voxels, sampling=spacing_zyx(healthy)) > ELSEWHERE
+        voxels_here = lumpy_ellipsoid(patient.healthy & far, spacing_zyx(healthy), 6, random(patient.name, 0))
+    if name.startswith("agent"):
         second = sitk.Cast(patient.scans["T1POST"], sitk.sitkFloat32)
     else:
         second = with_noise(healthy, patient, hole)
     if name == "T1 grown":
         voxels_there = enlarge(hole.voxels, patient.healthy, spacing_zyx(healthy), GROWN)
-    if name.endswith("moved"):
+    if name in ("T1 moved", "FLAIR moved", "T1 new", "FLAIR new"):
         middle = healthy.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in healthy.GetSize()])
         motion = sitk.Euler3DTransform(middle, TURN, TURN / 2, -TURN / 2, SHIFT)
         there = motion.GetInverse()
@@ -132,11 +138,11 @@ def make_pair(patient: Patient, hole: Hole, name: str) -> Pair:
             for mask in (voxels(healthy) > 0, patient.brain, hole.voxels)
         )
         second = like(second, np.where(tissue, voxels(moved), 0))
-    masks = tuple(like(healthy, each.astype(np.uint8)) for each in (hole.voxels, voxels_there))
+    masks = tuple(like(healthy, each.astype(np.uint8)) for each in (voxels_here, voxels_there))
     bright = contrast in BRIGHT
     scans = tuple(
         stamp_lesion(scan, inside, lesion, random("content", 0), bright)
-        for scan, inside, lesion in ((healthy, patient.brain, hole.voxels), (second, brain, voxels_there))
+        for scan, inside, lesion in ((healthy, patient.brain, voxels_here), (second, brain, voxels_there))
     )
     return Pair(scans, (healthy, second), masks, motion)
 

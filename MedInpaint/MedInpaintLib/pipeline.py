@@ -144,7 +144,11 @@ def inpaint_together(
     clock.end("optimising")
 
     progress(0.85, "blending", "blending the generated tissue into the scan")
-    blended = [blend(case, prediction, settings) for case, prediction in zip(cases, predictions, strict=True)]
+    together = list(zip(cases, predictions, strict=True))
+    blended = [
+        blend(case, prediction, settings, together[:n] + together[n + 1 :])
+        for n, (case, prediction) in enumerate(together)
+    ]
     images = [with_voxels(case.scan, new, case.hole) for case, (new, _) in zip(cases, blended, strict=True)]
     clock.end("blending")
 
@@ -160,7 +164,12 @@ def inpaint_together(
         partial(_generated, found.slices, found.stack, case.alignment.without_brain(), case.template)
         for case, found in zip(cases, predictions, strict=True)
     ]
-    del cases, predictions, blended  # they have the size of the scans: free them before the next ones are allocated
+    del (
+        cases,
+        predictions,
+        together,
+        blended,
+    )  # they have the size of the scans: free them before the next ones are allocated
     progress(1.0, "done", "finished")
     return [
         Result(image, None if deviation is None else like(image, deviation), report, hole, partial(maker, image))

@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
 
 from .blending.blend import blend_into_scan, box_near_hole, deviation_on_scan
+from .blending.noise import WHITE_MATTER
 from .blending.rim import Rim, find_rim, rim_zone
 from .settings import Settings
 from .space.case import cut_together
-from .space.intensities import lesions_are_bright
+from .space.intensities import gain_between, lesions_are_bright
+from .space.resampling import covered_box, resample, resample_mask, to_matrix, to_transform
 from .space.slices import Tissue, slices_on_scan, to_scan
+from .volumes.image import like, spacing_zyx
+from .volumes.mask import ring
 
 if TYPE_CHECKING:
     from .models.latent_model import LatentModel
@@ -23,6 +29,9 @@ if TYPE_CHECKING:
     from .space.slices import Slices
 
 FIRST = 0.8  # share of the progress of the first search; a second one follows if the mask is tight
+UNSURE = 2.0  # mm beside the hole of another scan; its tissue there may be lesion
+AROUND = 8  # voxels; more than the interpolation reaches
+LESION = 0.1  # model intensity: what another scan shows with a larger deficit in white matter is a lesion, too
 UNKNOWN_RIM = Rim(None, None, 0.0)
 
 
@@ -117,8 +126,17 @@ def generate(
     return predictions
 
 
-def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.ndarray, np.ndarray | None]:
+def blend(
+    case: Case, prediction: Prediction, settings: Settings, others: Sequence[tuple[Case, Prediction]] = ()
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Carry the predicted slices to the scan's grid and blend.
+
+    Args:
+        case: the scan and its hole.
+        prediction: of its slices.
+        settings: those of the blending.
+        others: further scans that were predicted together with this one. One of the same contrast may show what lies
+            in the hole.
 
     Returns the hole's new values (n,) in the order of `case.values[case.hole]`, and float32 (z, y, x), the standard
     deviation of the fill, or None.
@@ -127,9 +145,46 @@ def blend(case: Case, prediction: Prediction, settings: Settings) -> tuple[np.nd
     near = case.crop(box_near_hole(case))
     source = to_scan(near.scan, prediction.slices, near.slices, near.alignment, near.template)
     tissue = prediction.tissue or tissue_on_scan(near, prediction)
-    filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.where)
+    shown = shown_by_others(near, prediction, tissue, others)
+    filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.where, shown)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, deviation
+
+
+def shown_by_others(
+    case: Case, prediction: Prediction, tissue: Tissue, others: Sequence[tuple[Case, Prediction]]
+) -> np.ndarray | None:
+    """What other scans of the same contrast show, float32 (z, y, x), in this scan's intensities; NaN elsewhere.
+
+    That is G(z) plus their residual. None if they show nothing of the hole. Arguments are those of `blend`, on the grid
+    of `tissue`.
+    """
+    shown = np.full(case.hole.shape, np.nan, np.float32)
+    for other, found in others:
+        gain = gain_between(found.search.curve, prediction.search.curve)
+        to_other = to_matrix(other.alignment.transform) @ np.linalg.inv(to_matrix(case.alignment.transform))
+        motion = to_transform(to_other)
+        box = covered_box(case.scan, other.scan, to_transform(np.linalg.inv(to_other)), AROUND)
+        unsure = other.hole | ring(other.hole, spacing_zyx(other.scan), UNSURE)
+        near = other.crop(box)
+        healthy = (near.alignment.brain & ~unsure[box]).astype(np.uint8)
+        known = resample_mask(like(near.scan, healthy), case.scan, motion) & tissue.valid
+        if gain is None or not (known & case.hole).any():
+            continue
+        values = resample(like(near.scan, near.values), case.scan, motion, sitk.sitkBSpline)
+        expected = found.search.through_curve(tissue.model_like) * found.stack.scale + found.stack.floor
+        residual = (values - expected) * gain * case.slices.scale / found.stack.scale
+        # A lesion that the other scan shows, but its mask does not cover, is no healthy tissue.
+        deficit = (residual if tissue.bright else -residual) / case.slices.scale
+        numbers, count = ndimage.label(known & case.hole)
+        white = tissue.model_like > WHITE_MATTER
+        for number in range(1, count + 1):
+            part = numbers == number
+            if (part & white).any() and np.median(deficit[part & white]) > LESION:
+                known &= ~part
+        known &= np.isnan(shown)
+        shown[known] = (tissue.scan_like + residual)[known]
+    return shown if np.isfinite(shown[case.hole]).any() else None
 
 
 def _zone_on_scan(case: Case, rim: Rim) -> np.ndarray | None:

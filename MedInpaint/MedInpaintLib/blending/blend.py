@@ -36,6 +36,7 @@ def blend_into_scan(
     tissue: Tissue,
     settings: Settings,
     tight: np.ndarray | None = None,
+    shown: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """The hole's new values, float64 (n,), in the order of `case.values[case.hole]`, and the scan's noise level.
 
@@ -46,13 +47,16 @@ def blend_into_scan(
         tissue: the same without the residual.
         settings: blending, noise and seed.
         tight: bool (z, y, x), the lesions of the hole that have a rim outside of it, see `Rim`; None: no lesion has.
+        shown: (z, y, x), what other scans of the same contrast show, in scan intensities; NaN where they do not. None:
+            they show nothing.
 
     Raises:
         InputError: Poisson blending finds no known voxel at some part of the hole.
     """
     box = bounding_box(case.hole, SURROUNDINGS)  # no step looks farther, so the cost grows with the hole alone
     tight = np.zeros_like(case.hole) if tight is None else tight
-    case, source, tissue, tight = case.crop(box), source[box], tissue.crop(box), tight[box]
+    shown = np.full(case.hole.shape, np.nan) if shown is None else shown
+    case, source, tissue, tight, shown = case.crop(box), source[box], tissue.crop(box), tight[box], shown[box]
     plain = white_matter(case, tissue.model_like) & tissue.valid
     noise = estimate_noise(case.values, case.hole, case.alignment.brain, plain)
     if settings.blending == "matern":
@@ -60,9 +64,12 @@ def blend_into_scan(
         trust = tissue.valid
         if tight.any():
             trust = np.where(rim_voxels(case, source, tight, tissue.bright), RIM_TRUST, 1) * trust
+        there = np.isfinite(shown)
+        if there.any():
+            source = follow(source, shown, case, noise.white_level)
         filled = blend_matern(case, source, trust, noise.white_level)
-        filled = limit_range(case, tissue.scan_like, filled)
-        exact = ~tight[case.hole]
+        filled = limit_range(case, np.where(there, shown, tissue.scan_like), filled)
+        exact = ~(tight | there)[case.hole]
         if exact.any():  # beside a rim, the smoothest continuation is that of the lesion
             smooth = harmonic_fill(case.values, case.hole, spacing_zyx(case.scan))
             shrunk = shrink_detail(case, filled, smooth, noise.level)
@@ -76,6 +83,23 @@ def blend_into_scan(
         result[case.hole] = filled
         filled = filled + missing_noise(result, case.hole, noise, settings.seed)
     return filled, noise.level
+
+
+def follow(source: np.ndarray, shown: np.ndarray, case: Case, noise: float) -> np.ndarray:
+    """The source (z, y, x) with what other scans show in its place; in the rest of the hole it joins smoothly.
+
+    Args:
+        source, shown: as for `blend_into_scan`.
+        noise: standard deviation of the scan's noise, as white noise.
+    """
+    there = np.isfinite(shown)
+    result = np.where(there, shown, source)
+    rest = case.hole & ~there
+    if rest.any():
+        result[rest] = matern_blend(
+            result, source, rest, spacing_zyx(case.scan), there.astype(float), case.slices.scale, noise
+        )
+    return result
 
 
 def blend_matern(case: Case, source: np.ndarray, trust: np.ndarray, noise: float) -> np.ndarray:

@@ -15,6 +15,7 @@ LEVELS = np.linspace(0, 1.2, 13)  # model intensities at which a contrast curve 
 # Model intensities that show the tissues best: fluid, fluid beside grey matter, grey and white matter.
 FLUID, BESIDE, GREY, WHITE = 0.2, 0.3, 0.5, 0.8
 CLEARLY = 1.1  # times as bright as grey matter: white matter in T1; in FLAIR the two differ by 5 % or so
+SAME_KIND = 0.05  # share of a curve's variance that a line from the other one leaves, if both are one contrast
 ALIKE = 0.01  # of the brighter one: grey and white matter that differ by less; in FLAIR they differ by 3 % and more
 # Hounsfield units between which white and grey matter lie in a CT: 20 to 30 and 37 to 45, with room for noise and blur.
 LEAST_HU, MOST_HU = 15, 50
@@ -86,6 +87,15 @@ def lesions_are_bright(curve: NDArray[np.floating]) -> bool:
     """
     grey, white = np.interp((GREY, WHITE), LEVELS, curve)
     return bool(white < CLEARLY * grey)
+
+
+def gain_between(one: NDArray[np.floating], other: NDArray[np.floating]) -> float | None:
+    """How much larger a difference is in the other contrast, from two curves (k,); None if they differ in kind."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    gain, offset = np.polyfit(one, other, 1)
+    left = np.var(other - gain * one - offset) / np.var(other)
+    return float(gain) if gain > 0 and left < SAME_KIND else None
 
 
 def tissues_are_alike(curve: NDArray[np.floating]) -> bool:

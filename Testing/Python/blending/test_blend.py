@@ -10,6 +10,7 @@ from MedInpaintLib.blending.blend import (
     blend_into_scan,
     blend_matern,
     blend_poisson,
+    follow,
     limit_range,
     shrink_detail,
     shrink_fluid,
@@ -97,6 +98,32 @@ def test_only_beside_the_tight_lesion_the_rim_does_not_count():
     none, one, both = (blend_into_scan(*arguments, tight=lesions)[0] for lesions in (None, here, case.hole))
     assert np.median(one[here[case.hole]]) > np.median(none[here[case.hole]]) + 30
     assert np.median(one[there[case.hole]]) < np.median(both[there[case.hole]]) - 30
+
+
+def test_what_another_scan_shows_takes_the_place_of_the_source_and_the_rest_joins_it():
+    case = lesioned_case(0, 800)
+    source, shown = np.full(case.values.shape, 500.0), np.full(case.values.shape, np.nan)
+    here = case.hole.copy()
+    here[:, :, 8:] = False
+    shown[here] = 800.0
+    result = follow(source, shown, case, noise=5.0)
+    assert (result[here] == 800).all()
+    assert (result[~case.hole] == 500).all()
+    beside = case.hole & ~here & ndimage.binary_dilation(here)
+    assert beside.any()
+    assert result[beside].mean() > 600
+    everywhere = np.where(case.hole, 800.0, np.nan)
+    np.testing.assert_array_equal(follow(source, everywhere, case, noise=5.0), np.where(case.hole, 800.0, 500.0))
+
+
+def test_what_another_scan_shows_is_not_shrunk_to_the_smoothest_continuation():
+    case = lesioned_case(0, 800)
+    structure = np.where(np.arange(case.values.shape[2]) % 2, 900.0, 700.0) * np.ones(case.values.shape)
+    generated, everywhere = np.full(case.values.shape, 800.0), np.ones(case.values.shape, bool)
+    tissue = Tissue(generated, generated / 1000, everywhere)
+    shown = np.where(case.hole, structure, np.nan)
+    filled, _ = blend_into_scan(case, generated, tissue, SETTINGS, shown=shown)
+    assert np.abs(filled - structure[case.hole]).mean() < 10
 
 
 def test_a_continuation_does_not_leave_the_range_of_the_tissue_around():

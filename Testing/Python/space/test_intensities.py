@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from MedInpaintLib.space.intensities import LEVELS, contrast_name, lesions_are_bright, measure_contrast
+from MedInpaintLib.space.intensities import LEVELS, contrast_name, gain_between, lesions_are_bright, measure_contrast
 
 AVERAGE = np.random.default_rng(0).uniform(0.2, 0.9, 20000)
 CURVES = {  # scan intensity at model intensity 0.2 (fluid), 0.5 (grey matter), 0.85 (white matter)
@@ -39,6 +39,16 @@ def test_a_flair_whose_white_matter_is_a_little_brighter_stays_a_flair_with_brig
     for white, name in ((1350, "FLAIR"), (1400, "FLAIR"), (1700, "T1")):
         curve = np.interp(LEVELS, (0.2, 0.5, 0.8), (500, 1340, white))
         assert (contrast_name(curve), lesions_are_bright(curve)) == (name, name == "FLAIR")
+
+
+def test_two_scans_of_one_contrast_differ_by_a_gain_and_other_contrasts_have_none():
+    curves = {name: np.interp(LEVELS, (0.2, 0.5, 0.85), values) for name, values in CURVES.items()}
+    for curve in curves.values():
+        assert gain_between(curve, 3 * curve + 50) == pytest.approx(3)
+    for one, other in (("T1", "FLAIR"), ("FLAIR", "T1"), ("T1", "T2"), ("T2", "FLAIR"), ("FLAIR", "other")):
+        assert gain_between(curves[one], curves[other]) is None
+    assert gain_between(LEVELS, np.ones(len(LEVELS))) is None
+    assert gain_between(np.ones(len(LEVELS)), LEVELS) is None
 
 
 def test_lesions_that_the_mask_leaves_out_hardly_change_the_curve():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MedInpaintLib import InputError, Settings, inpaint, inpaint_together
+from MedInpaintLib import InputError, Settings, inpaint, inpaint_together, prediction
 from MedInpaintLib.kept import Kept
 from MedInpaintLib.resources import resources_folder
 from MedInpaintLib.volumes.image import like
@@ -160,6 +160,53 @@ def test_two_times_of_an_unchanged_head_get_nearly_the_same_fill(scan, mask, kep
     difference, error = (np.sqrt(np.mean((first - other) ** 2)) for other in (second, voxels(scan)[hole]))
     assert difference < 0.02
     assert difference < 0.5 * error
+
+
+NOISE = 0.01
+
+
+def before_and_after(scan, mask, lesion_before=False):
+    """Two scans of a head with other gains and noise; the second has a dark lesion in the mask."""
+    rng, lesion = np.random.default_rng(3), voxels(mask) > 0
+    for gain, there in ((1.0, lesion_before), (1.3, True)):
+        values = np.where(lesion & there, 0.4, voxels(scan))
+        values += (values > 0) * rng.normal(0, NOISE, values.shape)
+        yield like(scan, (gain * values).astype(np.float32))
+
+
+def test_a_new_lesion_is_filled_with_what_the_scan_before_shows(scan, mask, kept):
+    before, after = before_and_after(scan, mask)
+    alone = inpaint(after, mask, SETTINGS)
+    _, together = inpaint_together([before, after], [ball(scan, (-15, 0, 22), 6), mask], SETTINGS, kept=kept)
+    hole = voxels(mask) > 0
+    error, error_alone = (
+        np.sqrt(np.mean((voxels(each.image) / 1.3 - voxels(scan))[hole] ** 2)) for each in (together, alone)
+    )
+    assert error < 1.5 * NOISE
+    assert error < 0.5 * error_alone
+    unchanged = voxels(together.image)[~hole] == voxels(after)[~hole]
+    assert unchanged.all()
+
+
+def test_a_lesion_that_the_scan_before_has_but_its_mask_does_not_cover_is_not_copied(scan, mask, kept):
+    before, after = before_and_after(scan, mask, lesion_before=True)
+    _, together = inpaint_together([before, after], [ball(scan, (-15, 0, 22), 6), mask], SETTINGS, kept=kept)
+    hole = voxels(mask) > 0
+    assert np.median(voxels(together.image)[hole]) > 1.3 * 0.9 * np.median(voxels(scan)[hole])
+
+
+def test_only_a_scan_of_the_same_contrast_shows_what_lies_in_a_hole(scan, mask, kept, monkeypatch):
+    seen = []
+    shown = prediction.shown_by_others
+    monkeypatch.setattr(prediction, "shown_by_others", lambda *given: seen.append(shown(*given)) or seen[-1])
+    elsewhere = ball(scan, (-15, 0, 22), 6)
+    inpaint_together([scan, contrast(scan), scan], [mask, elsewhere, elsewhere], SETTINGS, kept=kept)
+    hole, other_hole = voxels(mask) > 0, voxels(elsewhere) > 0
+    t1, flair, second_t1 = seen
+    assert flair is None
+    for found, there in ((t1, hole), (second_t1, other_hole)):
+        assert np.isfinite(found).any()
+        assert np.count_nonzero(np.isfinite(found)) > 0.9 * there.sum()
 
 
 # --- bad input
