@@ -106,8 +106,9 @@ def inpaint_together(
         masks: the lesion in each scan, None for that of the first scan. The first scan needs one.
         settings, progress, kept: as for `inpaint`.
 
-    Returns a result for each scan. With several scans, each report has `together`: scan, its number; of, how many; and
-    moved_mm, how far the brain lies from where the first scan and the headers say, on average.
+    Returns a result for each scan. With several scans, each report has `together`: scan, its number; of, how many;
+    moved_mm, how far the brain lies from where the first scan and the headers say, on average; and shown_by_others, the
+    share of its hole that is filled with what other scans of the same contrast show there.
 
     Raises InputError as `inpaint`; the message says which scan it is about.
     """
@@ -149,27 +150,23 @@ def inpaint_together(
         blend(case, prediction, settings, together[:n] + together[n + 1 :])
         for n, (case, prediction) in enumerate(together)
     ]
-    images = [with_voxels(case.scan, new, case.hole) for case, (new, _) in zip(cases, blended, strict=True)]
+    images = [with_voxels(case.scan, new, case.hole) for case, (new, *_) in zip(cases, blended, strict=True)]
     clock.end("blending")
 
     reports = [
         run_report(case, found.search, new, deviation, found.rim, model, settings, used_device, clock.seconds, warnings)
-        for case, found, (new, deviation) in zip(cases, predictions, blended, strict=True)
+        for case, found, (new, deviation, _) in zip(cases, predictions, blended, strict=True)
     ]
     if len(cases) > 1:
-        for number, (report, moved) in enumerate(zip(reports, [case.moved for case in cases], strict=True), start=1):
-            report["together"] = {"scan": number, "of": len(cases), "moved_mm": round(moved, 2)}
-    holes, deviations = [case.hole for case in cases], [deviation for _, deviation in blended]
+        for n, (report, case, (*_, shown)) in enumerate(zip(reports, cases, blended, strict=True), start=1):
+            moved, shown = round(case.moved, 2), round(shown, 3)
+            report["together"] = {"scan": n, "of": len(cases), "moved_mm": moved, "shown_by_others": shown}
+    holes, deviations = [case.hole for case in cases], [deviation for _, deviation, _ in blended]
     makers = [
         partial(_generated, found.slices, found.stack, case.alignment.without_brain(), case.template)
         for case, found in zip(cases, predictions, strict=True)
     ]
-    del (
-        cases,
-        predictions,
-        together,
-        blended,
-    )  # they have the size of the scans: free them before the next ones are allocated
+    del cases, predictions, together, blended  # as large as the scans: free them before the next are allocated
     progress(1.0, "done", "finished")
     return [
         Result(image, None if deviation is None else like(image, deviation), report, hole, partial(maker, image))

@@ -128,7 +128,7 @@ def generate(
 
 def blend(
     case: Case, prediction: Prediction, settings: Settings, others: Sequence[tuple[Case, Prediction]] = ()
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | None, float]:
     """Carry the predicted slices to the scan's grid and blend.
 
     Args:
@@ -138,8 +138,8 @@ def blend(
         others: further scans that were predicted together with this one. One of the same contrast may show what lies
             in the hole.
 
-    Returns the hole's new values (n,) in the order of `case.values[case.hole]`, and float32 (z, y, x), the standard
-    deviation of the fill, or None.
+    Returns the hole's new values (n,) in the order of `case.values[case.hole]`; float32 (z, y, x), the standard
+    deviation of the fill, or None; and the share of the hole, 0 to 1, that other scans show.
     """
     case = replace(case, slices=prediction.stack)
     near = case.crop(box_near_hole(case))
@@ -148,7 +148,7 @@ def blend(
     shown = shown_by_others(near, prediction, tissue, others)
     filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.where, shown)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
-    return filled, deviation
+    return filled, deviation, 0.0 if shown is None else float(np.isfinite(shown[near.hole]).mean())
 
 
 def shown_by_others(

@@ -99,7 +99,8 @@ def engine(images, masks, settings, seconds=0.0):
     results = [fill_one(image, mask or masks[0], settings, seconds) for image, mask in zip(images, masks, strict=True)]
     if len(results) > 1:
         for number, result in enumerate(results, start=1):
-            result.report["together"] = {"scan": number, "of": len(results), "moved_mm": number - 1.0}
+            moved = {"moved_mm": number - 1.0, "shown_by_others": 0.0}
+            result.report["together"] = {"scan": number, "of": len(results), **moved}
     return results
 
 

@@ -118,7 +118,7 @@ def test_a_moved_scan_is_registered_back_within_half_a_millimetre(pair, scan, mo
     points = [scan.TransformIndexToPhysicalPoint(index) for index in brain.tolist()]
     motion = np.mean([np.linalg.norm(np.subtract(MOTION.TransformPoint(point), point)) for point in points])
     assert pair[1].report["together"]["moved_mm"] == pytest.approx(motion, abs=0.5)
-    assert pair[0].report["together"] == {"scan": 1, "of": 2, "moved_mm": 0.0}
+    assert pair[0].report["together"] == {"scan": 1, "of": 2, "moved_mm": 0.0, "shown_by_others": 0.0}
 
 
 def test_each_scan_is_filled_with_its_own_contrast(pair, scan, moved):
@@ -186,6 +186,7 @@ def test_a_new_lesion_is_filled_with_what_the_scan_before_shows(scan, mask, kept
     assert error < 0.5 * error_alone
     unchanged = voxels(together.image)[~hole] == voxels(after)[~hole]
     assert unchanged.all()
+    assert together.report["together"]["shown_by_others"] == 1.0
 
 
 def test_a_lesion_that_the_scan_before_has_but_its_mask_does_not_cover_is_not_copied(scan, mask, kept):
@@ -193,6 +194,7 @@ def test_a_lesion_that_the_scan_before_has_but_its_mask_does_not_cover_is_not_co
     _, together = inpaint_together([before, after], [ball(scan, (-15, 0, 22), 6), mask], SETTINGS, kept=kept)
     hole = voxels(mask) > 0
     assert np.median(voxels(together.image)[hole]) > 1.3 * 0.9 * np.median(voxels(scan)[hole])
+    assert together.report["together"]["shown_by_others"] == 0.0
 
 
 def test_only_a_scan_of_the_same_contrast_shows_what_lies_in_a_hole(scan, mask, kept, monkeypatch):
