@@ -162,6 +162,8 @@ def shown_by_others(
     shown = np.full(case.hole.shape, np.nan, np.float32)
     for other, found in others:
         gain = gain_between(found.search.curve, prediction.search.curve)
+        if gain is None:
+            continue
         to_other = to_matrix(other.alignment.transform) @ np.linalg.inv(to_matrix(case.alignment.transform))
         motion = to_transform(to_other)
         box = covered_box(case.scan, other.scan, to_transform(np.linalg.inv(to_other)), AROUND)
@@ -169,7 +171,7 @@ def shown_by_others(
         near = other.crop(box)
         healthy = (near.alignment.brain & ~unsure[box]).astype(np.uint8)
         known = resample_mask(like(near.scan, healthy), case.scan, motion) & tissue.valid
-        if gain is None or not (known & case.hole).any():
+        if not (known & case.hole).any():
             continue
         values = resample(like(near.scan, near.values), case.scan, motion, sitk.sitkBSpline)
         expected = found.search.through_curve(tissue.model_like) * found.stack.scale + found.stack.floor

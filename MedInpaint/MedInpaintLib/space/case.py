@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -100,31 +102,41 @@ def prepare_cases(
     """As `prepare_case`, for several scans of one head; all have the same slices.
 
     The first scan is aligned with the template, and the others are registered to the first one. A scan without a mask
-    has that of the first, moved as the scan is. The messages of InputError say which scan they are about.
+    has that of the first, moved as the scan is. The messages of InputError say which scan they are about. The further
+    scans are prepared side by side; `progress` is called between them.
     """
     count, first_mask = len(images), masks[0]
     if first_mask is None:
         raise InputError("The first scan has no mask: give the lesion that is to be filled.")
-    cases: list[Case] = []
-    for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
 
-        def part(done: float, message: str, n: int = n) -> None:
-            progress((n + done) / count, message if count == 1 else f"scan {n + 1} of {count}: {message}")
+    def part(done: float, message: str, n: int = 0) -> None:
+        progress((n + done) / count, message if count == 1 else f"scan {n + 1} of {count}: {message}")
 
-        try:
-            if n == 0:
-                first = prepare_case(image, first_mask, template, label, grow, part, align)
-                cases.append(first)
-                continue
-            part(0.0, "registering the scan to the first one")
-            if n == 1:
-                shrunk = shrink_brain(first.scan, first.values, first.hole, first.alignment.brain)
-            cases.append(_further_case(first, shrunk, first_mask, image, mask, label, grow, part))
-        except InputError as error:
-            if count == 1:
-                raise
-            raise InputError(f"Scan {n + 1}: {error}") from error
+    with _naming(1, count):
+        first = prepare_case(images[0], first_mask, template, label, grow, part, align)
+    if count == 1:
+        return [first]
+    shrunk = shrink_brain(first.scan, first.values, first.hole, first.alignment.brain)
+    further = partial(_further_case, first, shrunk, first_mask, label=label, grow=grow)
+    cases = [first]
+    with ThreadPoolExecutor() as pool:  # ITK and numpy work while other threads run
+        waiting = [pool.submit(further, *given) for given in zip(images[1:], masks[1:], strict=True)]
+        for n, future in enumerate(waiting, start=1):
+            part(0.0, "registering the scan to the first one", n)
+            with _naming(n + 1, count):
+                cases.append(future.result())
     return cut_together(cases, [None] * count)
+
+
+@contextmanager
+def _naming(number: int, count: int) -> Iterator[None]:
+    """Errors in the input say which one of several scans they are about."""
+    try:
+        yield
+    except InputError as error:
+        if count == 1:
+            raise
+        raise InputError(f"Scan {number}: {error}") from error
 
 
 def cut_together(cases: Sequence[Case], left_out: Sequence[np.ndarray | None]) -> list[Case]:
@@ -145,7 +157,6 @@ def _further_case(
     mask: sitk.Image | None,
     label: int | None,
     grow: float,
-    progress: Callable[[float, str], None],
 ) -> Case:
     check_scan(image)
     if mask is None:
@@ -156,7 +167,7 @@ def _further_case(
     if mask is None:
         mask = move(first_mask, motion)
     alike = partial(align_like, first.alignment, motion)
-    case = prepare_case(image, mask, first.template, label, grow, progress, alike)
+    case = prepare_case(image, mask, first.template, label, grow, align=alike)
     return replace(case, moved=moved)
 
 
