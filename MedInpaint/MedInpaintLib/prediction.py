@@ -176,17 +176,19 @@ def shown_by_others(
         values = resample(like(near.scan, near.values), case.scan, motion, sitk.sitkBSpline)
         expected = found.search.through_curve(tissue.model_like) * found.stack.scale + found.stack.floor
         residual = (values - expected) * gain * case.slices.scale / found.stack.scale
-        # A lesion that the other scan shows, but its mask does not cover, is no healthy tissue.
         deficit = (residual if tissue.bright else -residual) / case.slices.scale
-        numbers, count = ndimage.label(known & case.hole)
-        white = tissue.model_like > WHITE_MATTER
-        for number in range(1, count + 1):
-            part = numbers == number
-            if (part & white).any() and np.median(deficit[part & white]) > LESION:
-                known &= ~part
-        known &= np.isnan(shown)
+        known &= ~_lesions(known & case.hole, deficit, tissue) & np.isnan(shown)
         shown[known] = (tissue.scan_like + residual)[known]
     return shown if np.isfinite(shown[case.hole]).any() else None
+
+
+def _lesions(parts: np.ndarray, deficit: np.ndarray, tissue: Tissue) -> np.ndarray:
+    """The connected parts that are lesions by their median deficit in white matter, all arrays (z, y, x)."""
+    numbers, _ = ndimage.label(parts)
+    white = np.where(tissue.model_like > WHITE_MATTER, numbers, 0)
+    present = np.setdiff1d(white, 0)
+    medians = ndimage.median(deficit, white, present)
+    return np.isin(numbers, present[np.asarray(medians) > LESION])
 
 
 def _zone_on_scan(case: Case, rim: Rim) -> np.ndarray | None:
