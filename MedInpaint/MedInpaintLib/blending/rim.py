@@ -8,7 +8,7 @@ matter is as bright as white matter or brighter (FLAIR, T2), lesions are bright,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,7 @@ class Rim:
 
     def to_dict(self) -> dict:
         """The rim as plain JSON types."""
-        values = asdict(replace(self, where=None))
-        del values["where"]
-        return {"tight": self.tight, **values}
+        return {"tight": self.tight, **{name: getattr(self, name) for name in ("deficit", "error", "width", "lesions")}}
 
 
 def find_rim(case: Case, tissue: Tissue) -> Rim:
