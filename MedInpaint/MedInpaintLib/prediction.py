@@ -145,7 +145,8 @@ def blend(
     near = case.crop(box_near_hole(case))
     source = to_scan(near.scan, prediction.slices, near.slices, near.alignment, near.template)
     tissue = prediction.tissue or tissue_on_scan(near, prediction)
-    shown = shown_by_others(near, prediction, tissue, others)
+    # The other blendings do not use it, so the report must not count it.
+    shown = shown_by_others(near, prediction, tissue, others) if settings.blending == "matern" else None
     filled, noise = blend_into_scan(near, source, tissue, settings, prediction.rim.where, shown)
     deviation = None if prediction.deviation is None else deviation_on_scan(case, prediction.deviation, noise)
     return filled, deviation, 0.0 if shown is None else float(np.isfinite(shown[near.hole]).mean())
